@@ -1,0 +1,60 @@
+// The life of the one machine: boots it on the first need, watches its health, brings it back when it dies,
+// stops it cleanly within a bound. Everything else reaches the machine through this class.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "base/unique_fd.h"
+#include "vm/virtual_machine.h"
+
+namespace vibe::vm {
+
+enum class MachineState { kStopped, kBooting, kReady, kBusy, kPaused, kShuttingDown, kError };
+absl::string_view StateName(MachineState state);  // "stopped", …, "shutting-down", "error"
+
+struct MachineStatus {
+  MachineState state = MachineState::kStopped;
+  std::string backend;
+  std::string error;      // why it is in kError
+  absl::Time ready_since;
+  int recoveries = 0;     // times it was brought back since vibed started
+};
+
+// Thread-safe. The destructor stops watching; it does not stop the machine.
+class Machine {
+ public:
+  // `probe` asks the supervisor for its health through Dial; it must take a deadline of its own (2 s).
+  using Probe = std::function<absl::Status()>;
+  struct Options {
+    absl::Duration boot_timeout = absl::Seconds(60);
+    absl::Duration shutdown_timeout = absl::Seconds(60);
+    absl::Duration heartbeat = absl::Seconds(2);
+    int missed_heartbeats = 5;  // then the machine counts as hung and is restarted
+  };
+  Machine(std::unique_ptr<VirtualMachine> backend, Probe probe, Options options);
+  ~Machine();
+
+  // Returns when the supervisor answers. Concurrent callers share one boot.
+  absl::Status EnsureReady();
+  // Finds a machine that runs already (left by an earlier vibed) without starting one.
+  void Adopt();
+  absl::StatusOr<UniqueFd> Dial(uint32_t port);
+  // `request` asks the supervisor to stop the projects; then the backend is asked; then it is forced.
+  absl::Status Stop(const std::function<absl::Status()>& request);
+  MachineStatus status() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace vibe::vm
