@@ -1,7 +1,7 @@
 // The first line of a forwarded connection, sent by the host on a stream to rpc::kForwardPort:
 //   "CONNECT <project id> <service> <port>\n"
-// answered by the machine with "OK\n", after which bytes flow both ways, or "ERR <message>\n" and the end.
-// Lines are at most kMaxHeaderBytes long. Pure and thread-safe.
+// answered by the machine with "OK\n", after which bytes flow both ways, or "ERR <message>\n" and
+// the end. Lines are at most kMaxHeaderBytes long. Pure and thread-safe.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,32 @@
+// Copies bytes both ways between two connected stream sockets until both directions have ended.
+//
+// What one side does reaches the other: an end of sending (half-close) is passed on while the other
+// direction goes on; a reset, or a peer that vanished, resets the other side where its socket can
+// (TCP) and closes it where it cannot. A side that does not read stops its peer's sending
+// (back-pressure): at most kBufferBytes per direction are held here, and none while a direction is
+// idle.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+#include "base/unique_fd.h"
+
+namespace boost::asio {
+class io_context;
+}  // namespace boost::asio
+
+namespace vibe::relay {
+
+inline constexpr size_t kBufferBytes = 64 << 10;
+
+// Takes both fds and starts; returns at once. `done` (may be empty) is called once, on a thread
+// that runs `context`, after both fds are closed. Any number of threads may run `context`.
+// Destroying the context closes what is still open without calling `done`.
+void StartRelay(boost::asio::io_context& context, UniqueFd a, UniqueFd b,
+                std::function<void()> done = {});
+
+// Closes a connected socket so that a TCP peer sees a reset and not the end of the stream.
+void ResetAndClose(UniqueFd fd);
+
+}  // namespace vibe::relay

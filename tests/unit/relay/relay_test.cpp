@@ -1,0 +1,248 @@
+#include "relay/relay.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <cerrno>
+#include <chrono>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace vibe::relay {
+namespace {
+
+using FdPair = std::pair<UniqueFd, UniqueFd>;
+
+FdPair UnixPair() {
+  int fds[2];
+  EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+  return {UniqueFd(fds[0]), UniqueFd(fds[1])};
+}
+
+FdPair TcpPair() {
+  UniqueFd listener(::socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  EXPECT_EQ(::bind(listener.get(), generic, size), 0);
+  EXPECT_EQ(::listen(listener.get(), 1), 0);
+  EXPECT_EQ(::getsockname(listener.get(), generic, &size), 0);
+  UniqueFd client(::socket(AF_INET, SOCK_STREAM, 0));
+  EXPECT_EQ(::connect(client.get(), generic, size), 0);
+  UniqueFd server(::accept(listener.get(), nullptr, nullptr));
+  EXPECT_TRUE(server.valid());
+  return {std::move(client), std::move(server)};
+}
+
+bool WaitFor(int fd, short events, int milliseconds = 5000) {
+  pollfd entry{fd, events, 0};
+  return ::poll(&entry, 1, milliseconds) == 1;
+}
+
+void Send(int fd, const std::string& bytes) {
+  ASSERT_EQ(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), ssize_t(bytes.size()));
+}
+
+// Up to `size` bytes; shorter at the end of the stream, or when nothing comes for 5 s.
+std::string Receive(int fd, size_t size) {
+  std::string result;
+  std::vector<char> buffer(256 << 10);
+  while (result.size() < size && WaitFor(fd, POLLIN)) {
+    const ssize_t count =
+        ::recv(fd, buffer.data(), std::min(buffer.size(), size - result.size()), 0);
+    if (count <= 0) {
+      break;
+    }
+    result.append(buffer.data(), static_cast<size_t>(count));
+  }
+  return result;
+}
+
+// 0 for the end of the stream, an errno for a failed read, -1 when nothing comes.
+int HowItEnds(int fd) {
+  char byte;
+  while (WaitFor(fd, POLLIN)) {
+    const ssize_t count = ::recv(fd, &byte, 1, 0);
+    if (count <= 0) {
+      return count == 0 ? 0 : errno;
+    }
+  }
+  return -1;
+}
+
+class RelayTest : public testing::Test {
+ protected:
+  RelayTest() {
+    for (int i = 0; i < 2; ++i) {
+      threads_.emplace_back([this] { context_.run(); });
+    }
+  }
+  ~RelayTest() override {
+    work_.reset();
+    context_.stop();
+    for (std::thread& thread : threads_) {
+      thread.join();
+    }
+  }
+
+  // Ties the second ends of both pairs together.
+  void Join(FdPair& left, FdPair& right) {
+    StartRelay(context_, std::move(left.second), std::move(right.second), [this] { ++done_; });
+  }
+  bool WaitUntilDone(int count) {
+    for (int i = 0; i < 500 && done_ < count; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return done_ == count;
+  }
+
+  boost::asio::io_context context_;
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{
+      context_.get_executor()};
+  std::vector<std::thread> threads_;
+  std::atomic<int> done_ = 0;
+};
+
+TEST_F(RelayTest, HalfCloseReachesTheOtherSideAndTheAnswerStillComesBack) {
+  FdPair client = TcpPair();
+  FdPair server = UnixPair();
+  Join(client, server);
+  Send(client.first.get(), "question");
+  ::shutdown(client.first.get(), SHUT_WR);
+  EXPECT_EQ(Receive(server.first.get(), 100), "question");
+  EXPECT_EQ(HowItEnds(server.first.get()), 0);
+  EXPECT_EQ(done_, 0) << "the answer's direction was closed as well";
+  Send(server.first.get(), "answer");
+  ::shutdown(server.first.get(), SHUT_WR);
+  EXPECT_EQ(Receive(client.first.get(), 100), "answer");
+  EXPECT_EQ(HowItEnds(client.first.get()), 0);
+  EXPECT_TRUE(WaitUntilDone(1));
+}
+
+TEST_F(RelayTest, ResetOfTheClientResetsTheServer) {
+  FdPair client = TcpPair();
+  FdPair server = TcpPair();
+  Join(client, server);
+  Send(client.first.get(), "x");
+  EXPECT_EQ(Receive(server.first.get(), 1), "x");
+  ResetAndClose(std::move(client.first));
+  EXPECT_EQ(HowItEnds(server.first.get()), ECONNRESET);
+  EXPECT_TRUE(WaitUntilDone(1));
+}
+
+#ifdef __linux__
+TEST_F(RelayTest, DeathOfAUnixPeerResetsTheTcpSide) {
+  FdPair client = TcpPair();
+  FdPair server = UnixPair();
+  Join(client, server);
+  server.first.reset();
+  EXPECT_EQ(HowItEnds(client.first.get()), ECONNRESET);
+  EXPECT_TRUE(WaitUntilDone(1));
+}
+
+TEST_F(RelayTest, ResetIsSeenWhileTheOtherSideDoesNotRead) {
+  FdPair client = TcpPair();
+  FdPair server = UnixPair();
+  Join(client, server);
+  ::fcntl(client.first.get(), F_SETFL, O_NONBLOCK);
+  const std::string block(64 << 10, 'x');
+  while (WaitFor(client.first.get(), POLLOUT, 300)) {
+    ::send(client.first.get(), block.data(), block.size(), MSG_NOSIGNAL);
+  }
+  ResetAndClose(std::move(client.first));
+  EXPECT_TRUE(WaitUntilDone(1)) << "the connection would be held for ever";
+}
+
+TEST_F(RelayTest, ResetAfterHalfCloseIsSeen) {
+  FdPair client = TcpPair();
+  FdPair server = TcpPair();
+  Join(client, server);
+  ::shutdown(client.first.get(), SHUT_WR);
+  EXPECT_EQ(HowItEnds(server.first.get()), 0);
+  ResetAndClose(std::move(client.first));
+  EXPECT_TRUE(WaitUntilDone(1));
+}
+#endif
+
+TEST_F(RelayTest, BigTransfersArriveWholeInBothDirectionsAtOnce) {
+  constexpr size_t kSize = 64 << 20;
+  FdPair client = TcpPair();
+  FdPair server = UnixPair();
+  Join(client, server);
+  std::string data(kSize, '\0');
+  for (size_t i = 0; i < kSize; ++i) {
+    data[i] = static_cast<char>(i * 2654435761U >> 13);
+  }
+  const auto send = [&](int fd) {
+    for (size_t sent = 0; sent < kSize;) {
+      const ssize_t count = ::send(fd, data.data() + sent, kSize - sent, MSG_NOSIGNAL);
+      ASSERT_GT(count, 0);
+      sent += static_cast<size_t>(count);
+    }
+    ::shutdown(fd, SHUT_WR);
+  };
+  std::string from_server;
+  std::thread up([&] { send(client.first.get()); });
+  std::thread down([&] { send(server.first.get()); });
+  std::thread reader([&] { from_server = Receive(client.first.get(), kSize + 1); });
+  const std::string from_client = Receive(server.first.get(), kSize + 1);
+  up.join();
+  down.join();
+  reader.join();
+  EXPECT_TRUE(from_client == data) << "bytes were lost or changed on the way up";
+  EXPECT_TRUE(from_server == data) << "bytes were lost or changed on the way down";
+  EXPECT_TRUE(WaitUntilDone(1));
+}
+
+TEST_F(RelayTest, PeerThatNeverReadsStopsTheSender) {
+  FdPair client = UnixPair();
+  FdPair server = UnixPair();
+  Join(client, server);
+  ::fcntl(client.first.get(), F_SETFL, O_NONBLOCK);
+  const std::string block(64 << 10, 'x');
+  size_t sent = 0;
+  while (WaitFor(client.first.get(), POLLOUT, 300) && sent < (size_t{64} << 20)) {
+    const ssize_t count = ::send(client.first.get(), block.data(), block.size(), MSG_NOSIGNAL);
+    sent += count > 0 ? static_cast<size_t>(count) : 0;
+  }
+  EXPECT_LT(sent, size_t{8} << 20) << "bytes pile up in memory";
+  EXPECT_EQ(Receive(server.first.get(), sent).size(), sent) << "what was taken must arrive";
+}
+
+TEST_F(RelayTest, ThousandIdlePairsDoNotDisturbOne) {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+  constexpr int kPairs = 1000;
+  std::vector<FdPair> kept;
+  for (int i = 0; i < kPairs; ++i) {
+    FdPair left = UnixPair();
+    FdPair right = UnixPair();
+    ASSERT_TRUE(right.first.valid());
+    Join(left, right);
+    kept.emplace_back(std::move(left.first), std::move(right.first));
+  }
+  for (const size_t index : {0, 500, 999}) {
+    const FdPair& pair = kept[index];
+    Send(pair.first.get(), "ping");
+    EXPECT_EQ(Receive(pair.second.get(), 4), "ping");
+  }
+  kept.clear();
+  EXPECT_TRUE(WaitUntilDone(kPairs));
+}
+
+}  // namespace
+}  // namespace vibe::relay
