@@ -21,6 +21,8 @@ struct RegistryOptions {
   absl::Duration connect_timeout = absl::Seconds(15);
   absl::Duration read_timeout = absl::Seconds(60);  // without a byte
   int attempts = 3;
+  std::string username;  // empty: anonymous. Given to this registry and to the token server it names
+  std::string password;
 };
 
 // Errors of the source: NotFound (no such image), Unavailable (registry down; names the host),
