@@ -1,5 +1,5 @@
-// The app manifest, kind vibe.app/v1, as a checked value. docs/formats/manifest.md is its reference.
-// Plain values; copying is cheap enough and any thread may read them.
+// The app manifest, kind vibe.app/v1, as a checked value. docs/formats/manifest.md is its
+// reference. Plain values; copying is cheap enough and any thread may read them.
 #pragma once
 
 #include <cstdint>
@@ -20,26 +20,35 @@ struct Port {
   uint16_t container = 0;
   Exposure host_exposure = Exposure::kAuto;
   Protocol protocol = Protocol::kTcp;
+
+  friend bool operator==(const Port&, const Port&) = default;
 };
 
 // A volume of the project at a path of the container. `mounts` and `stateVolumes` both become this.
 struct Mount {
   std::string volume;
   std::string target;  // absolute, normalized
+
+  friend bool operator==(const Mount&, const Mount&) = default;
 };
 
 struct Healthcheck {
-  // {"CMD", args…}, {"CMD-SHELL", line} or {"NONE"}, as Compose has it; a bare string became CMD-SHELL.
+  // {"CMD", args…}, {"CMD-SHELL", line} or {"NONE"}, as Compose has it; a bare string became
+  // CMD-SHELL.
   std::vector<std::string> test;
   int64_t interval_ms = 30'000;
   int64_t timeout_ms = 30'000;
   int64_t start_period_ms = 0;
   int retries = 3;
+
+  friend bool operator==(const Healthcheck&, const Healthcheck&) = default;
 };
 
 struct Resources {
-  double cpus = 0;            // 0: no limit
-  int64_t memory_bytes = 0;   // 0: no limit
+  double cpus = 0;           // 0: no limit
+  int64_t memory_bytes = 0;  // 0: no limit
+
+  friend bool operator==(const Resources&, const Resources&) = default;
 };
 
 struct Service {
@@ -57,11 +66,15 @@ struct Service {
   Restart restart = Restart::kOnFailure;
   Resources resources;
   std::vector<std::string> tmpfs;  // absolute paths
+
+  friend bool operator==(const Service&, const Service&) = default;
 };
 
 struct Volume {
   std::string name;
   Consistency consistency = Consistency::kGeneric;
+
+  friend bool operator==(const Volume&, const Volume&) = default;
 };
 
 struct State {
@@ -69,12 +82,16 @@ struct State {
   int64_t autosave_debounce_seconds = 30;
   int64_t max_snapshots = 100;
   std::vector<Volume> volumes;
+
+  friend bool operator==(const State&, const State&) = default;
 };
 
 struct Secret {
   std::string name;
   bool required = false;
   std::string how_to_obtain;
+
+  friend bool operator==(const Secret&, const Secret&) = default;
 };
 
 struct Ui {
@@ -82,6 +99,8 @@ struct Ui {
   bool show_forward_button = false;
   bool show_reload_button = false;
   bool show_home_button = false;
+
+  friend bool operator==(const Ui&, const Ui&) = default;
 };
 
 struct Publisher {
@@ -89,6 +108,8 @@ struct Publisher {
   std::string signing_scheme;  // "ed25519" or empty
   std::string signature_file;
   std::string public_key_file;
+
+  friend bool operator==(const Publisher&, const Publisher&) = default;
 };
 
 struct Manifest {
@@ -105,6 +126,8 @@ struct Manifest {
   std::vector<Secret> secrets;
   Ui ui;
   std::optional<Publisher> publisher;
+
+  friend bool operator==(const Manifest&, const Manifest&) = default;
 };
 
 }  // namespace vibe::manifest

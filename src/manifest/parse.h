@@ -19,8 +19,8 @@ inline constexpr size_t kMaxManifestBytes = 1 << 20;
 struct Diagnostic {
   enum class Severity { kError, kWarning };
   Severity severity = Severity::kError;
-  int line = 0;    // from 1
-  int column = 0;  // from 1
+  int line = 0;         // from 1
+  int column = 0;       // from 1
   std::string path;     // "services[0].ports[1].container"; empty: the document
   std::string message;  // says what is wrong and what is allowed
 };
@@ -32,13 +32,14 @@ struct ParseResult {
 
 ParseResult Parse(absl::string_view text);
 
-// "file:line:column: error: message" for one.
+// "file:line:column: error: path: message" for one; without the path when it is empty.
 std::string Format(const Diagnostic& diagnostic, absl::string_view file);
 
 // All errors of `result` as one INVALID_MANIFEST status, one per line.
 absl::Status ToStatus(const ParseResult& result, absl::string_view file);
 
-// Canonical: camelCase keys in the manifest's order, defaults left out, no spaces. Parse(ToJson(m)) == m.
+// Canonical: camelCase keys in the manifest's order, defaults left out, no spaces. Parse(ToJson(m))
+// == m.
 std::string ToJson(const Manifest& manifest);
 
 }  // namespace vibe::manifest
