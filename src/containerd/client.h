@@ -3,7 +3,9 @@
 //
 // Client: thread-safe; the connection is made on the first call and again after containerd restarts.
 // Every call is in one namespace and has a deadline. Errors: containerd's codes (NotFound, AlreadyExists,
-// FailedPrecondition, Unavailable while it is down), with the call's name as context.
+// FailedPrecondition, Unavailable while it is down), with the call's name as context; a full disk is
+// ResourceExhausted with DISK_LOW. A restart of containerd is waited for, up to 3 s. Deleting what is not
+// there succeeds.
 #pragma once
 
 #include <cstdint>
@@ -83,7 +85,8 @@ class BlobWriter {
   // Commit at once.
   virtual int64_t offset() const = 0;
   virtual absl::Status Write(absl::string_view bytes) = 0;  // sent in frames of up to 1 MiB
-  // DataLoss when the bytes do not have the expected digest (the ingest is aborted then).
+  // DataLoss when the bytes do not have the expected digest (the ingest is aborted then);
+  // FailedPrecondition when bytes are missing yet.
   virtual absl::Status Commit(const Labels& labels) = 0;
 };
 
@@ -97,7 +100,11 @@ class Client {
   explicit Client(Options options);
   ~Client();
 
+  const std::string& snapshotter() const;
+
   absl::StatusOr<std::string> Version();
+  // The same, without waiting for a containerd that is being restarted.
+  absl::StatusOr<std::string> Probe(absl::Duration timeout);
 
   // Namespaces. Create of an existing one succeeds; Delete of a missing one succeeds. Delete of a namespace
   // that still holds objects is FailedPrecondition.
@@ -112,7 +119,8 @@ class Client {
   absl::Status DeleteLease(const std::string& ns, const std::string& id, bool collect_garbage_now);
   absl::StatusOr<std::vector<std::string>> ListLeases(const std::string& ns);
 
-  // Content.
+  // Content. OpenBlobWriter is Unavailable with "locked" while another writer has the same `ref`.
+  // SetBlobLabels adds to the labels that there are.
   absl::StatusOr<BlobInfo> StatBlob(const std::string& ns, const std::string& digest);
   absl::StatusOr<std::string> ReadBlob(const std::string& ns, const std::string& digest,
                                        int64_t max_bytes);
