@@ -41,9 +41,10 @@ struct FirewallProject {
 // (blocked4/blocked6), link-local and metadata addresses no; the internet when granted. Refused
 // connections are rejected, not dropped.
 struct FirewallOptions {
-  std::vector<std::string> blocked4;  // CIDRs of the NAT: {"10.0.2.0/24"}
-  std::vector<std::string> blocked6;
-  std::string uplink;                 // masquerade when leaving here: "tap0"
+  std::vector<std::string> blocked4 = {};  // CIDRs of the NAT: {"10.0.2.0/24"}
+  std::vector<std::string> blocked6 = {};
+  std::string uplink = {};                 // masquerade when leaving here: "tap0"; empty: no way out
+  std::vector<std::string> nameservers = {};  // may be asked although a blocked range has them
 };
 std::string FirewallText(const std::vector<FirewallProject>& projects, const FirewallOptions& options);
 absl::Status ApplyFirewall(const std::string& text);
