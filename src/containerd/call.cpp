@@ -31,7 +31,7 @@ bool IsLocked(const grpc::Status& status) {
 
 // Repeats `send` until it answers or containerd stays away for kBridge. A call that waited longer
 // than that for its answer (as for the end of a task) gets the whole time again.
-grpc::Status Bridge(const std::function<grpc::Status()>& send) {
+grpc::Status Bridge(grpc::Channel& channel, const std::function<grpc::Status()>& send) {
   absl::Time give_up = absl::InfiniteFuture();
   while (true) {
     const absl::Time sent = absl::Now();
@@ -46,7 +46,12 @@ grpc::Status Bridge(const std::function<grpc::Status()>& send) {
     if (now + kRetryPause > give_up) {
       return status;
     }
-    absl::SleepFor(kRetryPause);
+    if (channel.GetState(true) == GRPC_CHANNEL_READY) {
+      absl::SleepFor(kRetryPause);  // it is there and refuses
+    } else {
+      // Not a sleep: gRPC goes on connecting only while somebody waits for it.
+      channel.WaitForConnected(ToDeadline(give_up));
+    }
   }
 }
 
@@ -103,7 +108,7 @@ absl::Status Connection::Run(const Call& call,
     VIBE_ASSIGN_OR_RETURN(const auto context, MakeContext(call, deadline));
     return ToStatus(send(context.get()), call.name);
   }
-  const grpc::Status status = Bridge([&] {
+  const grpc::Status status = Bridge(*channel, [&] {
     const auto context = MakeContext(call, deadline);
     return send(context->get());
   });
@@ -112,7 +117,7 @@ absl::Status Connection::Run(const Call& call,
 
 absl::Status Connection::AwaitService() const {
   const auto stub = version::Version::NewStub(channel);
-  const grpc::Status status = Bridge([&] {
+  const grpc::Status status = Bridge(*channel, [&] {
     grpc::ClientContext context;
     context.set_deadline(ToDeadline(absl::Now() + kBridge));
     version::VersionResponse response;

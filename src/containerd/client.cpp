@@ -1,5 +1,7 @@
 #include "containerd/client.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
@@ -17,16 +19,20 @@ namespace version = ::containerd::services::version::v1;
 
 constexpr int kMaxMessage = 16 << 20;  // what containerd takes and sends
 // A containerd that was restarted is found again at once.
-constexpr int kMinBackoffMs = 50;
+constexpr int kFirstBackoffMs = 50;
 constexpr int kMaxBackoffMs = 500;
+// From the connection to containerd's first word, on a busy machine.
+constexpr int kConnectTimeoutMs = 2000;
+// How long a probe gives to a connection that is not there yet.
+constexpr absl::Duration kProbeConnect = absl::Milliseconds(100);
 constexpr absl::Duration kCollectTimeout = absl::Minutes(10);  // deletes whole trees of files
 
 std::shared_ptr<grpc::Channel> Connect(const std::string& socket_path) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessage);
   arguments.SetMaxSendMessageSize(kMaxMessage);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kMinBackoffMs);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kMinBackoffMs);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectTimeoutMs);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstBackoffMs);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxBackoffMs);
   // Two clients of one process must not share a connection and its backoff.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
@@ -59,7 +65,10 @@ absl::StatusOr<std::string> Client::Version() {
 
 absl::StatusOr<std::string> Client::Probe(absl::Duration timeout) {
   const auto stub = version::Version::NewStub(impl_->channel);
-  VIBE_ASSIGN_OR_RETURN(const auto context, MakeContext({.name = "version.Version"}, absl::Now() + timeout));
+  const absl::Time deadline = absl::Now() + timeout;
+  impl_->channel->WaitForConnected(
+      absl::ToChronoTime(std::min(deadline, absl::Now() + kProbeConnect)));
+  VIBE_ASSIGN_OR_RETURN(const auto context, MakeContext({.name = "version.Version"}, deadline));
   version::VersionResponse response;
   VIBE_RETURN_IF_ERROR(ToStatus(stub->Version(context.get(), {}, &response), "version.Version"));
   return response.version();

@@ -263,7 +263,7 @@ std::optional<Publisher> ReadPublisher(Section& app) {
 
 }  // namespace
 
-ReadApp ReadAppDocument(const Node& root, Diagnostics& diagnostics) {
+ReadApp ReadAppDocument(const TreeNode& root, Diagnostics& diagnostics) {
   Section section({&root, {root.offset, ""}}, "{kind: vibe.app/v1}", diagnostics);
   ReadApp app;
   ReadIdentity(section, app.manifest);

@@ -16,6 +16,6 @@ struct ReadApp {
   std::vector<ReadService> services;
 };
 
-ReadApp ReadAppDocument(const Node& root, Diagnostics& diagnostics);
+ReadApp ReadAppDocument(const TreeNode& root, Diagnostics& diagnostics);
 
 }  // namespace vibe::manifest

@@ -33,7 +33,7 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t) override {
-    Leaf(MakeNode(Node::Kind::kNull, mark));
+    Leaf(MakeNode(TreeNode::Kind::kNull, mark));
   }
 
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
@@ -46,7 +46,7 @@ class TreeBuilder final : public YAML::EventHandler {
       Leaf(RefuseTag(mark, tag));
       return;
     }
-    Node node = MakeNode(Node::Kind::kScalar, mark);
+    TreeNode node = MakeNode(TreeNode::Kind::kScalar, mark);
     node.text = value;
     node.plain = tag == "?";
     Leaf(std::move(node));
@@ -54,24 +54,24 @@ class TreeBuilder final : public YAML::EventHandler {
 
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
                        YAML::EmitterStyle::value) override {
-    Open(IsKnownTag(tag, "tag:yaml.org,2002:seq") ? MakeNode(Node::Kind::kSequence, mark)
+    Open(IsKnownTag(tag, "tag:yaml.org,2002:seq") ? MakeNode(TreeNode::Kind::kSequence, mark)
                                                   : RefuseTag(mark, tag));
   }
   void OnSequenceEnd() override { Close(); }
 
   void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
                   YAML::EmitterStyle::value) override {
-    Open(IsKnownTag(tag, "tag:yaml.org,2002:map") ? MakeNode(Node::Kind::kMapping, mark)
+    Open(IsKnownTag(tag, "tag:yaml.org,2002:map") ? MakeNode(TreeNode::Kind::kMapping, mark)
                                                   : RefuseTag(mark, tag));
   }
   void OnMapEnd() override { Close(); }
 
   bool stopped() const { return stopped_; }
-  std::optional<Node> TakeRoot() { return std::move(root_); }
+  std::optional<TreeNode> TakeRoot() { return std::move(root_); }
 
  private:
   struct Frame {
-    Node node;
+    TreeNode node;
     bool is_mapping = false;
     bool has_key = false;
     bool key_is_usable = false;
@@ -84,8 +84,8 @@ class TreeBuilder final : public YAML::EventHandler {
     return tag.empty() || tag == "?" || tag == "!" || tag == name;
   }
 
-  Node MakeNode(Node::Kind kind, const YAML::Mark& mark) {
-    Node node;
+  TreeNode MakeNode(TreeNode::Kind kind, const YAML::Mark& mark) {
+    TreeNode node;
     node.kind = kind;
     node.offset = OffsetOf(mark);
     return node;
@@ -110,15 +110,15 @@ class TreeBuilder final : public YAML::EventHandler {
     return path;
   }
 
-  Node Refuse(const YAML::Mark& mark, std::string message) {
-    Node node = MakeNode(Node::Kind::kRefused, mark);
+  TreeNode Refuse(const YAML::Mark& mark, std::string message) {
+    TreeNode node = MakeNode(TreeNode::Kind::kRefused, mark);
     if (!stopped_) {
       diagnostics_.Error({node.offset, Path()}, std::move(message));
     }
     return node;
   }
 
-  Node RefuseTag(const YAML::Mark& mark, const std::string& tag) {
+  TreeNode RefuseTag(const YAML::Mark& mark, const std::string& tag) {
     return Refuse(mark,
                   absl::StrCat("the tag ", Quoted(tag), " is not read in a manifest: remove it"));
   }
@@ -137,7 +137,7 @@ class TreeBuilder final : public YAML::EventHandler {
     return !stopped_;
   }
 
-  void Open(Node node) {
+  void Open(TreeNode node) {
     if (!CountNode(node.offset)) {
       return;
     }
@@ -148,7 +148,7 @@ class TreeBuilder final : public YAML::EventHandler {
       return;
     }
     Frame frame;
-    frame.is_mapping = node.kind == Node::Kind::kMapping;
+    frame.is_mapping = node.kind == TreeNode::Kind::kMapping;
     frame.node = std::move(node);
     stack_.push_back(std::move(frame));
   }
@@ -157,25 +157,25 @@ class TreeBuilder final : public YAML::EventHandler {
     if (stopped_) {
       return;
     }
-    Node node = std::move(stack_.back().node);
+    TreeNode node = std::move(stack_.back().node);
     stack_.pop_back();
     Add(std::move(node));
   }
 
-  void Leaf(Node node) {
+  void Leaf(TreeNode node) {
     if (CountNode(node.offset)) {
       Add(std::move(node));
     }
   }
 
-  void Add(Node node) {
+  void Add(TreeNode node) {
     if (stack_.empty()) {
       root_ = std::move(node);
       return;
     }
     Frame& frame = stack_.back();
     if (!frame.is_mapping) {
-      if (frame.node.kind == Node::Kind::kSequence) {
+      if (frame.node.kind == TreeNode::Kind::kSequence) {
         frame.node.items.push_back(std::move(node));
       }
     } else if (!frame.has_key) {
@@ -188,13 +188,13 @@ class TreeBuilder final : public YAML::EventHandler {
     }
   }
 
-  void AddKey(Frame& frame, Node node) {
+  void AddKey(Frame& frame, TreeNode node) {
     frame.key_offset = node.offset;
     frame.key_is_usable = false;
     frame.key = std::move(node.text);
-    if (node.kind == Node::Kind::kRefused) {
+    if (node.kind == TreeNode::Kind::kRefused) {
       frame.key.assign(1, '*');
-    } else if (node.kind != Node::Kind::kScalar) {
+    } else if (node.kind != TreeNode::Kind::kScalar) {
       diagnostics_.Error({node.offset, Path()},
                          "a key must be a word, not a list, a mapping or nothing");
     } else if (!frame.seen.insert(frame.key).second) {
@@ -209,7 +209,7 @@ class TreeBuilder final : public YAML::EventHandler {
   const SourceText& source_;
   Diagnostics& diagnostics_;
   std::vector<Frame> stack_;
-  std::optional<Node> root_;
+  std::optional<TreeNode> root_;
   size_t nodes_ = 0;
   size_t last_offset_ = 0;
   bool stopped_ = false;
@@ -246,7 +246,7 @@ std::string Explain(absl::string_view message) {
 
 }  // namespace
 
-std::optional<Node> ReadDocument(const SourceText& source, Diagnostics& diagnostics) {
+std::optional<TreeNode> ReadDocument(const SourceText& source, Diagnostics& diagnostics) {
   TreeBuilder builder(source, diagnostics);
   const auto offset_of = [&](const YAML::Mark& mark) {
     return mark.is_null() ? 0 : source.FileOffset(static_cast<size_t>(mark.pos));
@@ -274,7 +274,7 @@ std::optional<Node> ReadDocument(const SourceText& source, Diagnostics& diagnost
   if (builder.stopped()) {
     return std::nullopt;
   }
-  std::optional<Node> root = builder.TakeRoot();
+  std::optional<TreeNode> root = builder.TakeRoot();
   if (!root) {
     diagnostics.Error({}, "the file is empty; a manifest starts with \"kind: vibe.app/v1\"");
   }

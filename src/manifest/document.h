@@ -14,7 +14,7 @@ namespace vibe::manifest {
 
 struct Entry;
 
-struct Node {
+struct TreeNode {
   enum class Kind {
     kNull,
     kScalar,
@@ -23,21 +23,21 @@ struct Node {
     kRefused,  // an error was reported here; what it would have been is unknown
   };
   Kind kind = Kind::kNull;
-  size_t offset = 0;           // in the file
-  std::string text;            // of a scalar
-  bool plain = false;          // a scalar without quotes: may be a number or a boolean
-  std::vector<Node> items;     // of a sequence
-  std::vector<Entry> entries;  // of a mapping, in the order of the file
+  size_t offset = 0;            // in the file
+  std::string text;             // of a scalar
+  bool plain = false;           // a scalar without quotes: may be a number or a boolean
+  std::vector<TreeNode> items;  // of a sequence
+  std::vector<Entry> entries;   // of a mapping, in the order of the file
 };
 
 struct Entry {
   std::string key;
   size_t key_offset = 0;
-  Node value;
+  TreeNode value;
 };
 
 // Nothing when the text is not YAML, or too deep or too large to read on. Otherwise the tree,
 // perhaps with refused parts.
-std::optional<Node> ReadDocument(const SourceText& source, Diagnostics& diagnostics);
+std::optional<TreeNode> ReadDocument(const SourceText& source, Diagnostics& diagnostics);
 
 }  // namespace vibe::manifest

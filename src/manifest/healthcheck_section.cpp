@@ -39,7 +39,7 @@ void CheckTest(const std::vector<std::string>& test, const Place& place, Diagnos
 }
 
 std::vector<std::string> ReadTest(const Value& value, Diagnostics& diagnostics) {
-  if (value.node->kind == Node::Kind::kScalar) {
+  if (value.node->kind == TreeNode::Kind::kScalar) {
     auto line = ReadText(value, {.max = kArgument.max, .controls = true}, diagnostics);
     return line ? std::vector<std::string>{"CMD-SHELL", std::move(*line)}
                 : std::vector<std::string>();
@@ -47,7 +47,7 @@ std::vector<std::string> ReadTest(const Value& value, Diagnostics& diagnostics) 
   std::vector<std::string> test = ReadTexts(value, kMaxArguments, kArgument, kExample, diagnostics);
   const bool all_read = test.size() == value.node->items.size();
   if (test.empty()) {
-    if (all_read && value.node->kind == Node::Kind::kSequence) {
+    if (all_read && value.node->kind == TreeNode::Kind::kSequence) {
       diagnostics.Error(value.place, absl::StrCat("must not be empty: write it as ", kExample));
     }
   } else if (all_read) {

@@ -16,7 +16,7 @@ std::optional<Manifest> Read(absl::string_view text, Diagnostics& diagnostics) {
   if (!source) {
     return std::nullopt;
   }
-  const std::optional<Node> root = ReadDocument(*source, diagnostics);
+  const std::optional<TreeNode> root = ReadDocument(*source, diagnostics);
   if (!root) {
     return std::nullopt;
   }

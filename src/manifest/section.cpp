@@ -74,7 +74,7 @@ std::optional<Value> Section::Find(absl::string_view key) {
     known_.push_back(key);
   }
   const Entry* entry = EntryOf(key);
-  if (entry == nullptr || entry->value.kind == Node::Kind::kNull) {
+  if (entry == nullptr || entry->value.kind == TreeNode::Kind::kNull) {
     return std::nullopt;
   }
   return ValueOf(*entry, PathOf(key));
@@ -94,7 +94,7 @@ std::optional<Value> Section::Require(absl::string_view key, absl::string_view e
 std::optional<Value> Section::FindOldSpelling(absl::string_view key) {
   old_spellings_.push_back(key);
   const Entry* entry = EntryOf(key);
-  if (entry == nullptr || entry->value.kind == Node::Kind::kNull) {
+  if (entry == nullptr || entry->value.kind == TreeNode::Kind::kNull) {
     return std::nullopt;
   }
   return ValueOf(*entry, PathOf(key));

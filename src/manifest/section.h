@@ -38,7 +38,7 @@ class Section {
  private:
   const Entry* EntryOf(absl::string_view key) const;
 
-  const Node* node_ = nullptr;  // null: no mapping
+  const TreeNode* node_ = nullptr;  // null: no mapping
   Place place_;
   Diagnostics& diagnostics_;
   std::vector<absl::string_view> known_;

@@ -88,7 +88,7 @@ void ReadVariable(const Entry& entry, const std::string& path,
     diagnostics.Warning(key, absl::StrCat("variables are usually written in upper case: ",
                                           absl::AsciiStrToUpper(entry.key)));
   }
-  if (entry.value.kind == Node::Kind::kNull) {
+  if (entry.value.kind == TreeNode::Kind::kNull) {
     diagnostics.Error(key, "has no value: write \"\" for an empty one");
     return;
   }
@@ -420,7 +420,7 @@ std::vector<ReadService> ReadServices(const Value& value, Diagnostics& diagnosti
   std::vector<ReadService> services;
   const std::vector<Value> items =
       ReadList(value, kMaxServices, "[{name: web, image: nginx}]", diagnostics);
-  if (items.empty() && value.node->kind == Node::Kind::kSequence) {
+  if (items.empty() && value.node->kind == TreeNode::Kind::kSequence) {
     diagnostics.Error(value.place, "an app has at least one service");
   }
   for (const Value& item : items) {

@@ -13,26 +13,26 @@
 namespace vibe::manifest {
 namespace {
 
-constexpr absl::string_view KindName(Node::Kind kind) {
+constexpr absl::string_view KindName(TreeNode::Kind kind) {
   switch (kind) {
-    case Node::Kind::kScalar:
+    case TreeNode::Kind::kScalar:
       return "a text";
-    case Node::Kind::kSequence:
+    case TreeNode::Kind::kSequence:
       return "a list";
-    case Node::Kind::kMapping:
+    case TreeNode::Kind::kMapping:
       return "a mapping";
-    case Node::Kind::kNull:
-    case Node::Kind::kRefused:
+    case TreeNode::Kind::kNull:
+    case TreeNode::Kind::kRefused:
       break;
   }
   return "empty";
 }
 
 // Reports another kind than the wanted one; a refused node has its error already.
-bool IsKind(const Value& value, Node::Kind wanted, absl::string_view must,
+bool IsKind(const Value& value, TreeNode::Kind wanted, absl::string_view must,
             Diagnostics& diagnostics) {
-  const Node::Kind kind = value.node->kind;
-  if (kind != wanted && kind != Node::Kind::kRefused) {
+  const TreeNode::Kind kind = value.node->kind;
+  if (kind != wanted && kind != TreeNode::Kind::kRefused) {
     diagnostics.Error(value.place, absl::StrCat(must, "; it is ", KindName(kind)));
   }
   return kind == wanted;
@@ -45,13 +45,13 @@ bool IsOneOf(absl::string_view text, std::initializer_list<absl::string_view> wo
 }  // namespace
 
 Value ValueOf(const Entry& entry, std::string path) {
-  const bool is_empty = entry.value.kind == Node::Kind::kNull;
+  const bool is_empty = entry.value.kind == TreeNode::Kind::kNull;
   return {&entry.value, {is_empty ? entry.key_offset : entry.value.offset, std::move(path)}};
 }
 
 std::optional<std::string> ReadText(const Value& value, const TextLimits& limits,
                                     Diagnostics& diagnostics) {
-  if (!IsKind(value, Node::Kind::kScalar, "must be a text", diagnostics)) {
+  if (!IsKind(value, TreeNode::Kind::kScalar, "must be a text", diagnostics)) {
     return std::nullopt;
   }
   const std::string& text = value.node->text;
@@ -75,7 +75,7 @@ std::optional<std::string> ReadText(const Value& value, const TextLimits& limits
 }
 
 std::optional<bool> ReadBool(const Value& value, Diagnostics& diagnostics) {
-  if (!IsKind(value, Node::Kind::kScalar, "must be true or false", diagnostics)) {
+  if (!IsKind(value, TreeNode::Kind::kScalar, "must be true or false", diagnostics)) {
     return std::nullopt;
   }
   const std::string& text = value.node->text;
@@ -91,7 +91,7 @@ std::optional<bool> ReadBool(const Value& value, Diagnostics& diagnostics) {
 std::optional<int64_t> ReadWhole(const Value& value, int64_t min, int64_t max,
                                  Diagnostics& diagnostics) {
   const std::string must = absl::StrCat("must be a whole number from ", min, " to ", max);
-  if (!IsKind(value, Node::Kind::kScalar, must, diagnostics)) {
+  if (!IsKind(value, TreeNode::Kind::kScalar, must, diagnostics)) {
     return std::nullopt;
   }
   const std::optional<int64_t> number = ParseWhole(value.node->text);
@@ -109,7 +109,7 @@ std::optional<int64_t> ReadWhole(const Value& value, int64_t min, int64_t max,
 std::optional<size_t> ReadChoice(const Value& value, absl::Span<const absl::string_view> choices,
                                  Diagnostics& diagnostics) {
   const std::string must = absl::StrCat("must be ", absl::StrJoin(choices, " or "));
-  if (!IsKind(value, Node::Kind::kScalar, must, diagnostics)) {
+  if (!IsKind(value, TreeNode::Kind::kScalar, must, diagnostics)) {
     return std::nullopt;
   }
   const std::string& text = value.node->text;
@@ -128,11 +128,11 @@ std::optional<size_t> ReadChoice(const Value& value, absl::Span<const absl::stri
 std::vector<Value> ReadList(const Value& value, size_t max, absl::string_view example,
                             Diagnostics& diagnostics) {
   std::vector<Value> items;
-  if (!IsKind(value, Node::Kind::kSequence, absl::StrCat("must be a list, such as ", example),
+  if (!IsKind(value, TreeNode::Kind::kSequence, absl::StrCat("must be a list, such as ", example),
               diagnostics)) {
     return items;
   }
-  const std::vector<Node>& nodes = value.node->items;
+  const std::vector<TreeNode>& nodes = value.node->items;
   if (nodes.size() > max) {
     diagnostics.Error({nodes[max].offset, value.place.path},
                       absl::StrCat("has ", nodes.size(), " items; at most ", max, " are allowed"));
@@ -155,8 +155,8 @@ std::vector<std::string> ReadTexts(const Value& value, size_t max, const TextLim
 }
 
 bool IsMapping(const Value& value, absl::string_view example, Diagnostics& diagnostics) {
-  return IsKind(value, Node::Kind::kMapping, absl::StrCat("must be a mapping, such as ", example),
-                diagnostics);
+  return IsKind(value, TreeNode::Kind::kMapping,
+                absl::StrCat("must be a mapping, such as ", example), diagnostics);
 }
 
 }  // namespace vibe::manifest

@@ -16,7 +16,7 @@
 namespace vibe::manifest {
 
 struct Value {
-  const Node* node;  // of the document, which outlives this
+  const TreeNode* node;  // of the document, which outlives this
   Place place;
 };
 
