@@ -19,11 +19,10 @@ absl::StatusOr<sockaddr_un> Address(const std::filesystem::path& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.native().size() >= sizeof address.sun_path) {
-    return WithAdvice(
-        absl::InvalidArgumentError(absl::StrCat("the socket path ", path.string(), " is ",
-                                                path.native().size(), " bytes long, over the limit of ",
-                                                sizeof address.sun_path - 1)),
-        "set VIBE_HOME to a shorter path");
+    return WithAdvice(absl::InvalidArgumentError(absl::StrCat(
+                          "the socket path ", path.string(), " is ", path.native().size(),
+                          " bytes long, over the limit of ", sizeof address.sun_path - 1)),
+                      "set VIBE_HOME to a shorter path");
   }
   std::memcpy(address.sun_path, path.c_str(), path.native().size());
   return address;
@@ -44,6 +43,10 @@ absl::StatusOr<UniqueFd> ListenUnix(const std::filesystem::path& path) {
   VIBE_ASSIGN_OR_RETURN(const sockaddr_un address, Address(path));
   if (ConnectUnix(path).ok()) {
     return absl::AlreadyExistsError(absl::StrCat("another process listens on ", path.string()));
+  }
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) == 0 && !S_ISSOCK(info.st_mode)) {
+    return absl::AlreadyExistsError(absl::StrCat(path.string(), " exists and is not a socket"));
   }
   ::unlink(path.c_str());
   VIBE_ASSIGN_OR_RETURN(UniqueFd fd, Socket());

@@ -1,11 +1,15 @@
 #include "rpc/status.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/status.h"
+#include "base/utf8.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -13,8 +17,45 @@ namespace vibe::rpc {
 namespace {
 
 constexpr char kDomain[] = "vibe.app";
-// gRPC refuses metadata over 8 KiB by default, and the details travel as metadata.
-constexpr size_t kMaxLogBytes = 4 << 10;
+// gRPC refuses metadata over 8 KiB by default, and all of this travels as metadata: the message
+// with three bytes for each that is not printable ASCII, the details in base64.
+constexpr size_t kMaxMessageBytes = 2 << 10;
+constexpr size_t kMaxValueBytes = 512;
+constexpr size_t kMaxLogBytes = 2 << 10;
+constexpr absl::string_view kEllipsis = "...";
+
+bool StartsCharacter(char byte) {
+  return (static_cast<unsigned char>(byte) & 0xc0) != 0x80;
+}
+
+// The start of the text, cut so that it takes at most `max_bytes` on the wire.
+std::string Start(absl::string_view text, size_t max_bytes) {
+  const std::string valid = ValidUtf8(text);  // a field of a message has to be
+  size_t cut = 0;                             // after a whole character, with room for the ellipsis
+  size_t wire_bytes = 0;
+  for (size_t i = 0; i < valid.size(); ++i) {
+    if (StartsCharacter(valid[i]) && wire_bytes + kEllipsis.size() <= max_bytes) {
+      cut = i;
+    }
+    wire_bytes +=
+        absl::ascii_isprint(static_cast<unsigned char>(valid[i])) && valid[i] != '%' ? 1 : 3;
+    if (wire_bytes > max_bytes) {
+      return absl::StrCat(valid.substr(0, cut), kEllipsis);
+    }
+  }
+  return valid;
+}
+
+// The end of the text, without a part of a character.
+std::string End(absl::string_view text, size_t max_bytes) {
+  // What is not valid takes three times its room: no need to look at what is cut off anyway.
+  std::string valid = ValidUtf8(text.substr(text.size() - std::min(text.size(), max_bytes + 3)));
+  size_t cut = valid.size() - std::min(valid.size(), max_bytes);
+  while (cut < valid.size() && !StartsCharacter(valid[cut])) {
+    ++cut;
+  }
+  return valid.substr(cut);
+}
 
 }  // namespace
 
@@ -23,7 +64,7 @@ grpc::Status ToGrpc(const absl::Status& status) {
     return grpc::Status::OK;
   }
   const auto code = static_cast<grpc::StatusCode>(status.code());
-  const std::string message(status.message());
+  const std::string message = Start(status.message(), kMaxMessageBytes);
   google::rpc::ErrorInfo info;
   info.set_domain(kDomain);
   if (const auto reason = ReasonOf(status)) {
@@ -34,20 +75,11 @@ grpc::Status ToGrpc(const absl::Status& status) {
       (*info.mutable_metadata())[key] = std::move(value);
     }
   };
-  add("advice", AdviceOf(status));
-  add("service", ServiceOf(status));
-  std::string log = absl::StrJoin(LogOf(status), "\n");
-  if (log.size() > kMaxLogBytes) {
-    log.erase(0, log.size() - kMaxLogBytes);
-    // An incomplete UTF-8 sequence at the cut would make the message invalid.
-    while (!log.empty() && (static_cast<unsigned char>(log[0]) & 0xc0) == 0x80) {
-      log.erase(0, 1);
-    }
-  }
-  add("log", log);
+  add("advice", Start(AdviceOf(status), kMaxValueBytes));
+  add("service", Start(ServiceOf(status), kMaxValueBytes));
+  add("log", End(absl::StrJoin(LogOf(status), "\n"), kMaxLogBytes));
   google::rpc::Status details;
-  details.set_code(static_cast<int>(code));
-  details.set_message(message);
+  details.set_code(static_cast<int>(code));  // the message is there already, and room is short
   details.add_details()->PackFrom(info);
   return {code, message, details.SerializeAsString()};
 }
