@@ -26,6 +26,8 @@ struct PlanInput {
   std::string package_dir;  // read-only app files; empty without
   std::string project_dir;  // holds volumes and writable layers
   std::string run_dir;      // hosts, resolv.conf: made anew at each start
+  std::string cgroup_parent = "/vibe";   // the services' cgroups are below it
+  std::vector<std::string> nameservers = {};  // addresses; used when the internet is granted
 };
 
 struct PlannedMount {
@@ -44,6 +46,7 @@ struct PlannedService {
   std::string working_dir, user;                     // overrides; empty: the image's
   std::vector<PlannedMount> mounts;
   std::vector<std::string> directories;  // to be made before the mounts
+  int service_index = 0;  // place in the manifest: decides the address
   std::string ipv4, ipv6, netns;
   std::vector<manifest::Port> ports;
   std::vector<std::string> depends_on;
@@ -61,6 +64,7 @@ struct Plan {
   bool expose_ports = false;
   std::vector<PlannedService> services;  // in start order
   std::string hosts;                     // the text of /etc/hosts
+  std::string resolv_conf;               // the text of /etc/resolv.conf; empty without internet
 };
 
 // "vibe-<app id, lower case, at most 40 chars, [a-z0-9-]>-<first 12 hex of sha256(project id)>".
@@ -68,6 +72,9 @@ std::string NamespaceName(absl::string_view app_id, absl::string_view project_id
 
 // INVALID_MANIFEST for a cycle or an unknown name (the manifest's own check says the same with a line).
 absl::StatusOr<Plan> MakePlan(const PlanInput& input);
+
+// The files that must be in `run_dir` before a service starts, name to text: the mounts' sources.
+std::map<std::string, std::string> RunFiles(const Plan& plan);
 
 // Indented JSON with a fixed key order, for tests and for `current/runtime/plan.json`.
 std::string ToJson(const Plan& plan);

@@ -28,8 +28,9 @@ absl::StatusOr<std::string> RuntimeSpec(const PlannedService& service, const oci
                                         const std::map<std::string, std::string>& secrets);
 
 // The "process" part alone, for exec: the service's environment, user and directory with other arguments.
+// `user` null: the service's own.
 std::string ExecProcess(const std::string& spec_json, const std::vector<std::string>& args,
                         const std::map<std::string, std::string>& env, const std::string& working_dir,
-                        bool terminal);
+                        bool terminal, const ResolvedUser* user = nullptr);
 
 }  // namespace vibe::supervisor

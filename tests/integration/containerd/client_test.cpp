@@ -94,8 +94,9 @@ class ContainerdClient : public ::testing::Test {
 
   absl::Status StartContainer(const std::vector<std::string>& args) {
     VIBE_ASSIGN_OR_RETURN(const images::InspectedImage image, images_->Inspect(kNamespace, kImage));
-    VIBE_ASSIGN_OR_RETURN(const auto rootfs, client_->PrepareSnapshot(kNamespace, "", "c",
-                                                                      image.chain_id, {}));
+    VIBE_ASSIGN_OR_RETURN(const auto rootfs,
+                          client_->PrepareSnapshot(kNamespace, "", "c", image.chain_id,
+                                                   {{"containerd.io/gc.root", "true"}}));
     VIBE_RETURN_IF_ERROR(client_->CreateContainer(kNamespace, {.id = "c",
                                                                .image = kImage,
                                                                .snapshot_key = "c",
@@ -201,7 +202,8 @@ TEST_F(ContainerdClient, AContainerRunsIsWatchedAndGoes) {
   const absl::Status started = StartContainer({"/payload", "wait"});
   EXPECT_TRUE(started.ok()) << started;
   AwaitLog("stdout: ready");
-  EXPECT_EQ(client_->GetTask(kNamespace, "c")->status, containerd::TaskStatus::kRunning);
+  const auto running = client_->GetTask(kNamespace, "c");
+  EXPECT_TRUE(running.ok() && running->status == containerd::TaskStatus::kRunning);
   EXPECT_TRUE(client_->KillTask(kNamespace, "c", SIGTERM, false).ok());
   EXPECT_EQ(client_->WaitTask(kNamespace, "c", absl::Seconds(10)).value_or(99), 7u);
   {

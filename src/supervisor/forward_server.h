@@ -1,0 +1,38 @@
+// Takes forwarded connections from the host (relay/stream_header.h), connects them to the services' ports and
+// moves the bytes. All connections share a few threads.
+//
+// Thread-safe. Stop ends every connection; the destructor does it as well.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "base/unique_fd.h"
+#include "relay/stream_header.h"
+#include "supervisor/supervisor.h"
+
+namespace vibe::supervisor {
+
+inline constexpr size_t kMaxForwards = 8000;  // each takes two of the 20000 file descriptors
+
+class ForwardServer {
+ public:
+  // Says where a connection goes; its error's message is the answer. Called from several threads; does not
+  // block.
+  using Resolver = std::function<absl::StatusOr<Supervisor::Target>(const relay::StreamHeader&)>;
+
+  // Serves what arrives at the listening socket.
+  ForwardServer(UniqueFd listener, Resolver resolver);
+  ~ForwardServer();
+
+  void Stop();
+
+ private:
+  class Core;
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace vibe::supervisor

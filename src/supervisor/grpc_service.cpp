@@ -1,0 +1,228 @@
+#include "supervisor/grpc_service.h"
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "base/status.h"
+#include "rpc/status.h"
+#include "supervisor/exec_call.h"
+#include "supervisor/machine_clock.h"
+
+namespace vibe::supervisor {
+namespace {
+
+constexpr uint32_t kDefaultStopSeconds = 30;
+constexpr uint32_t kMaxStopSeconds = 600;
+constexpr uint32_t kShutdownSeconds = 10;
+constexpr int kMaxSecrets = 1000;
+constexpr size_t kMaxSecretBytes = 64 << 10;
+
+absl::StatusOr<absl::Duration> StopTimeout(bool given, uint32_t seconds, uint32_t otherwise) {
+  const uint32_t timeout = given ? seconds : otherwise;
+  if (timeout > kMaxStopSeconds) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a timeout is at most ", kMaxStopSeconds, " seconds, not ", timeout));
+  }
+  return absl::Seconds(timeout);
+}
+
+// The stream of a long call: progress comes from several threads, one write at a time.
+template <typename Response>
+class Answers {
+ public:
+  explicit Answers(grpc::ServerWriter<Response>* writer) : writer_(writer) {}
+
+  ProgressSink progress() {
+    return [this](const v1::Progress& progress) {
+      Response response;
+      *response.mutable_progress() = progress;
+      absl::MutexLock lock(&mutex_);
+      writer_->Write(response);  // a client that is gone is noticed by the context
+    };
+  }
+
+  grpc::Status Finish(absl::StatusOr<v1::Project> project) {
+    if (!project.ok()) {
+      return rpc::ToGrpc(project.status());
+    }
+    Response response;
+    *response.mutable_project() = *std::move(project);
+    absl::MutexLock lock(&mutex_);
+    writer_->Write(response);
+    return grpc::Status::OK;
+  }
+
+ private:
+  absl::Mutex mutex_;
+  grpc::ServerWriter<Response>* const writer_;
+};
+
+template <typename Value, typename Response>
+grpc::Status Answer(absl::StatusOr<Value> value, Response* response) {
+  if (!value.ok()) {
+    return rpc::ToGrpc(value.status());
+  }
+  *response = *std::move(value);
+  return grpc::Status::OK;
+}
+
+grpc::Status Unimplemented(const char* what) {
+  return rpc::ToGrpc(WithAdvice(
+      absl::UnimplementedError(absl::StrCat(what, " is not part of this version of Vibe yet")),
+      "update Vibe when a newer version has it"));
+}
+
+}  // namespace
+
+grpc::Status GrpcService::EnsureProject(grpc::ServerContext*,
+                                        const v1::EnsureProjectRequest* request,
+                                        v1::EnsureProjectResponse* response) {
+  return Answer(supervisor_.EnsureProject(*request), response->mutable_project());
+}
+
+grpc::Status GrpcService::OpenProject(grpc::ServerContext* context,
+                                      const v1::OpenProjectRequest* request,
+                                      grpc::ServerWriter<v1::OpenProjectResponse>* writer) {
+  Answers answers(writer);
+  return answers.Finish(supervisor_.OpenProject(request->id(), answers.progress(),
+                                                [&] { return Ending(*context); }));
+}
+
+grpc::Status GrpcService::StartProject(grpc::ServerContext* context,
+                                       const v1::StartProjectRequest* request,
+                                       grpc::ServerWriter<v1::StartProjectResponse>* writer) {
+  size_t bytes = 0;
+  for (const auto& [name, value] : request->secrets()) {
+    bytes += name.size() + value.size();
+  }
+  if (request->secrets_size() > kMaxSecrets || bytes > kMaxSecretBytes * 16) {
+    return rpc::ToGrpc(absl::InvalidArgumentError("there are too many secrets"));
+  }
+  Answers answers(writer);
+  return answers.Finish(supervisor_.StartProject(
+      request->id(), {request->secrets().begin(), request->secrets().end()}, answers.progress(),
+      [&] { return Ending(*context); }));
+}
+
+grpc::Status GrpcService::StopProject(grpc::ServerContext*, const v1::StopProjectRequest* request,
+                                      grpc::ServerWriter<v1::StopProjectResponse>* writer) {
+  const auto timeout = StopTimeout(request->has_timeout_seconds(), request->timeout_seconds(),
+                                   kDefaultStopSeconds);
+  if (!timeout.ok()) {
+    return rpc::ToGrpc(timeout.status());
+  }
+  Answers answers(writer);
+  return answers.Finish(supervisor_.StopProject(request->id(), *timeout, answers.progress()));
+}
+
+grpc::Status GrpcService::DeleteProjectRuntime(grpc::ServerContext*,
+                                               const v1::DeleteProjectRuntimeRequest* request,
+                                               v1::DeleteProjectRuntimeResponse*) {
+  return rpc::ToGrpc(supervisor_.DeleteProject(request->id(), request->delete_data()));
+}
+
+grpc::Status GrpcService::ListProjects(grpc::ServerContext*, const v1::ListProjectsRequest*,
+                                       v1::ListProjectsResponse* response) {
+  auto projects = supervisor_.ListProjects();
+  if (!projects.ok()) {
+    return rpc::ToGrpc(projects.status());
+  }
+  for (v1::Project& project : *projects) {
+    *response->add_projects() = std::move(project);
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status GrpcService::GetProjectStatus(grpc::ServerContext*,
+                                           const v1::GetProjectStatusRequest* request,
+                                           v1::GetProjectStatusResponse* response) {
+  return Answer(supervisor_.GetProject(request->id()), response->mutable_project());
+}
+
+grpc::Status GrpcService::ResolvePorts(grpc::ServerContext*,
+                                       const v1::ResolvePortsRequest* request,
+                                       v1::ResolvePortsResponse* response) {
+  return Answer(supervisor_.ResolvePorts(request->id()), response);
+}
+
+grpc::Status GrpcService::Health(grpc::ServerContext*, const v1::HealthRequest*,
+                                 v1::HealthResponse* response) {
+  *response = supervisor_.Health();
+  return grpc::Status::OK;
+}
+
+grpc::ServerBidiReactor<v1::ExecRequest, v1::ExecResponse>* GrpcService::Exec(
+    grpc::CallbackServerContext*) {
+  return StartExecCall(supervisor_, execs_);
+}
+
+grpc::Status GrpcService::DiskUsage(grpc::ServerContext*, const v1::DiskUsageRequest*,
+                                    v1::DiskUsageResponse* response) {
+  return Answer(supervisor_.DiskUsage(), response);
+}
+
+grpc::Status GrpcService::ListImages(grpc::ServerContext*, const v1::ListImagesRequest*,
+                                     v1::ListImagesResponse* response) {
+  return Answer(supervisor_.ListImages(), response);
+}
+
+grpc::Status GrpcService::PruneImages(grpc::ServerContext*, const v1::PruneImagesRequest*,
+                                      v1::PruneImagesResponse* response) {
+  return Answer(supervisor_.PruneImages(), response);
+}
+
+grpc::Status GrpcService::SyncClock(grpc::ServerContext*, const v1::SyncClockRequest* request,
+                                    v1::SyncClockResponse* response) {
+  const auto offset = SetMachineClock(absl::FromUnixSeconds(request->time().seconds()) +
+                                      absl::Nanoseconds(request->time().nanos()));
+  if (!offset.ok()) {
+    return rpc::ToGrpc(offset.status());
+  }
+  response->set_offset_nanos(absl::ToInt64Nanoseconds(*offset));
+  return grpc::Status::OK;
+}
+
+grpc::Status GrpcService::Shutdown(grpc::ServerContext*, const v1::ShutdownRequest* request,
+                                   v1::ShutdownResponse*) {
+  const auto timeout =
+      StopTimeout(request->has_timeout_seconds(), request->timeout_seconds(), kShutdownSeconds);
+  return rpc::ToGrpc(timeout.ok() ? supervisor_.Shutdown(*timeout) : timeout.status());
+}
+
+grpc::Status GrpcService::SaveSnapshot(grpc::ServerContext*, const v1::SaveSnapshotRequest*,
+                                       grpc::ServerWriter<v1::SaveSnapshotResponse>*) {
+  return Unimplemented("saving snapshots");
+}
+
+grpc::Status GrpcService::RestoreSnapshot(grpc::ServerContext*, const v1::RestoreSnapshotRequest*,
+                                          grpc::ServerWriter<v1::RestoreSnapshotResponse>*) {
+  return Unimplemented("restoring snapshots");
+}
+
+grpc::Status GrpcService::ListSnapshots(grpc::ServerContext*, const v1::ListSnapshotsRequest*,
+                                        v1::ListSnapshotsResponse*) {
+  return Unimplemented("listing snapshots");
+}
+
+grpc::Status GrpcService::DeleteSnapshot(grpc::ServerContext*, const v1::DeleteSnapshotRequest*,
+                                         v1::DeleteSnapshotResponse*) {
+  return Unimplemented("deleting snapshots");
+}
+
+grpc::Status GrpcService::DuplicateProject(grpc::ServerContext*,
+                                           const v1::DuplicateProjectRequest*,
+                                           grpc::ServerWriter<v1::DuplicateProjectResponse>*) {
+  return Unimplemented("duplicating projects");
+}
+
+grpc::Status GrpcService::ValidateCompose(grpc::ServerContext*, const v1::ValidateComposeRequest*,
+                                          v1::ValidateComposeResponse*) {
+  return Unimplemented("importing Compose files");
+}
+
+}  // namespace vibe::supervisor

@@ -1,0 +1,145 @@
+// vibe-supervisor: the machine's side of Vibe. Logs to stderr. SIGTERM ends it within two seconds; containers run
+// on, and the next supervisor takes them over.
+#include <grpcpp/grpcpp.h>
+#include <pthread.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "base/status.h"
+#include "base/unix_socket.h"
+#include "spdlog/sinks/stdout_sinks.h"
+#include "spdlog/spdlog.h"
+#include "supervisor/forward_server.h"
+#include "supervisor/grpc_service.h"
+#include "supervisor/rpc_server.h"
+#include "supervisor/supervisor.h"
+#include "supervisor/version.h"
+
+namespace vibe::supervisor {
+namespace {
+
+constexpr rlim_t kMaxOpenFiles = 20'000;
+constexpr absl::Duration kGrace = absl::Milliseconds(300);
+// A call that waits for the disk or a registry does not end for our sake.
+constexpr absl::Duration kLastResort = absl::Milliseconds(1700);
+
+struct Arguments {
+  Supervisor::Options supervisor;
+  std::string listen, forward, host_gateway;
+  std::vector<std::string> blocked;
+  std::string log_level = "info";
+};
+
+void Define(CLI::App& app, Arguments& arguments) {
+  Supervisor::Options& options = arguments.supervisor;
+  app.set_version_flag("--version", kVersion);
+  app.add_option("--data", options.data, "folder for what persists")->required();
+  app.add_option("--run", options.run, "folder for what goes with a reboot")->required();
+  app.add_option("--containerd", options.containerd_socket, "containerd's socket")->required();
+  app.add_option("--runtime", options.runtime, "path of crun or runc");
+  app.add_option("--logger", options.logger, "path of vibe-logger")->required();
+  app.add_option("--cgroup", options.cgroup, "parent of the services' cgroups")
+      ->default_val("/vibe");
+  app.add_option("--cni", options.cni_plugins, "folder of the CNI plugins")
+      ->default_val("/usr/lib/cni");
+  app.add_option("--listen", arguments.listen, "unix:PATH for gRPC")->required();
+  app.add_option("--forward", arguments.forward, "unix:PATH for forwarded connections")->required();
+  app.add_option("--host-gateway", arguments.host_gateway,
+                 "what localhost in an image's reference means");
+  app.add_option("--blocked", arguments.blocked, "range of addresses that no service may reach");
+  app.add_option("--uplink", options.firewall.uplink, "interface that leads to the internet");
+  app.add_option("--nameserver", options.firewall.nameservers, "address of a name server");
+  app.add_option("--log-level", arguments.log_level, "trace, debug, info, warning, error")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error"}));
+}
+
+absl::StatusOr<UniqueFd> Listen(absl::string_view address) {
+  if (!absl::ConsumePrefix(&address, "unix:") || !absl::StartsWith(address, "/")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("an address is unix:PATH with an absolute path, not ", address));
+  }
+  return ListenUnix(std::string(address));
+}
+
+void RaiseOpenFiles() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = std::min(limit.rlim_max, kMaxOpenFiles);
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+  }
+}
+
+absl::Status Serve(Arguments arguments, const sigset_t& signals) {
+  for (const std::string& range : arguments.blocked) {
+    const bool ipv6 = absl::StrContains(range, ':');
+    (ipv6 ? arguments.supervisor.firewall.blocked6 : arguments.supervisor.firewall.blocked4)
+        .push_back(range);
+  }
+  arguments.supervisor.registry.host_gateway = arguments.host_gateway;
+  VIBE_ASSIGN_OR_RETURN(UniqueFd listener, Listen(arguments.listen));
+  VIBE_ASSIGN_OR_RETURN(UniqueFd forwards, Listen(arguments.forward));
+  VIBE_ASSIGN_OR_RETURN(const auto supervisor, Supervisor::Open(std::move(arguments.supervisor)));
+  supervisor->Recover();
+  GrpcService service(*supervisor);
+  VIBE_ASSIGN_OR_RETURN(const auto server,
+                        RpcServer::Start(std::move(listener), service, kMaxServerThreads));
+  ForwardServer forward(std::move(forwards), [&](const relay::StreamHeader& header) {
+    return supervisor->ForwardTarget(header.project_id, header.service, header.port);
+  });
+  spdlog::info("vibe-supervisor {} serves {}", kVersion, arguments.listen);
+  int signal = 0;
+  ::sigwait(&signals, &signal);
+  spdlog::info("ends on signal {}; services run on", signal);
+  std::thread([] {
+    absl::SleepFor(kLastResort);
+    ::_exit(0);  // nothing is lost: what was under way is found by the next supervisor
+  }).detach();
+  service.EndStreams();
+  forward.Stop();
+  server->Stop(kGrace);
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  Arguments arguments;
+  CLI::App app("The supervisor of a Vibe machine");
+  Define(app, arguments);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("supervisor"));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+  spdlog::set_level(spdlog::level::from_str(arguments.log_level));
+  // Before the first thread, so that all of them leave the signals to us.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  RaiseOpenFiles();
+  if (const absl::Status status = Serve(std::move(arguments), signals); !status.ok()) {
+    spdlog::error("{}", status.ToString());
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace vibe::supervisor
+
+int main(int argc, char** argv) { return vibe::supervisor::Main(argc, argv); }

@@ -1,0 +1,111 @@
+// One project while it runs: starts its services in dependency order, watches them, restarts what dies,
+// stops them in reverse order. Knows what should be true (the plan) and what is (containerd).
+//
+// Thread-safe. Start, Stop, Adopt and restarts exclude each other; the status can be read at any time.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "containerd/client.h"
+#include "supervisor/plan.h"
+#include "supervisor/service_container.h"
+#include "vibe/v1/supervisor.pb.h"
+
+namespace vibe::supervisor {
+
+struct ServiceState {
+  v1::Status status = v1::STATUS_STOPPED;
+  absl::Time started_at = absl::InfinitePast();
+  uint32_t restart_count = 0;
+  std::optional<uint32_t> exit_code;
+  std::string message;     // why it failed
+  bool created = false;    // there is a container
+  bool ready = false;      // it was ready since it was started last
+};
+
+using ProgressSink = std::function<void(const v1::Progress&)>;
+
+class ProjectRuntime {
+ public:
+  struct Files {
+    std::filesystem::path run_directory;  // hosts and resolv.conf; made at start, removed at stop
+    std::filesystem::path log_directory;  // <service>.log
+    std::filesystem::path state_file;     // current/runtime/service-state.json
+  };
+  // `on_change` is called without locks held whenever a service's status changed; it must not call back.
+  ProjectRuntime(const Platform& platform, Plan plan, Files files, std::function<void()> on_change);
+  ~ProjectRuntime();  // stops watching; leaves the containers as they are
+
+  // Starts what does not run. On an error, or when `cancelled` says so, all services are stopped again.
+  absl::Status Start(const std::map<std::string, std::string>& secrets, const ProgressSink& progress,
+                     const std::function<bool()>& cancelled);
+
+  // Stops everything and removes containers and network. What could not be stopped is in the error.
+  absl::Status Stop(absl::Duration timeout, const ProgressSink& progress);
+
+  // Takes over containers that an earlier supervisor started; what does not run is restarted as its policy
+  // says. Returns false when nothing runs, as after a boot of the machine: call Start then.
+  absl::StatusOr<bool> Adopt();
+
+  // A process of the project ended. Called by the event watcher.
+  void OnExit(const containerd::TaskExit& exit);
+  // Events may have been missed: compares with containerd and acts on what ended.
+  void Resync();
+
+  const Plan& plan() const { return plan_; }
+  std::vector<ServiceState> services() const;  // in the plan's order
+
+ private:
+  struct PendingRestart {
+    int service = 0;
+    absl::Time due;
+  };
+
+  absl::Status StartLocked(const std::map<std::string, std::string>& secrets,
+                           const ProgressSink& progress, const std::function<bool()>& cancelled)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(operation_);
+  absl::Status StopLocked(absl::Duration timeout, const ProgressSink& progress)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(operation_);
+  absl::Status StartService(int index, const std::map<std::string, std::string>& secrets,
+                            const std::function<absl::Status()>& await_dependencies,
+                            const ProgressSink& progress, const std::function<bool()>& cancelled);
+  absl::Status RunService(int index, const std::function<bool()>& cancelled);
+  absl::Status RemoveLeftovers();
+  absl::Status WriteRunFiles();
+  absl::Status Explain(int index, absl::Status status, absl::Time since);
+  absl::Status ExitStatus(int index) const;
+  void Restart(int index);
+  void KeepAlive();  // the body of keeper_
+  void ServiceEnded(int index, uint32_t exit_code) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Update(int index, const std::function<void(ServiceState&)>& change);
+  std::vector<std::vector<int>> Dependencies() const;
+
+  const Platform& platform_;
+  const Plan plan_;
+  const Files files_;
+  const std::function<void()> on_change_;
+  std::vector<std::unique_ptr<ServiceContainer>> containers_;
+
+  absl::Mutex operation_;  // held for as long as Start, Stop or one restart takes
+  mutable absl::Mutex mutex_ ABSL_ACQUIRED_AFTER(operation_);
+  std::vector<ServiceState> states_ ABSL_GUARDED_BY(mutex_);
+  std::vector<PendingRestart> pending_ ABSL_GUARDED_BY(mutex_);
+  bool wanted_ ABSL_GUARDED_BY(mutex_) = false;  // services that end are to be restarted
+  bool unsaved_ ABSL_GUARDED_BY(mutex_) = false;
+  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread keeper_;
+};
+
+}  // namespace vibe::supervisor

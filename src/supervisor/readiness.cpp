@@ -1,0 +1,164 @@
+#include "supervisor/readiness.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "base/status.h"
+#include "base/unique_fd.h"
+
+namespace vibe::supervisor {
+namespace {
+
+// A service without ports or healthcheck has started when it did not fall over at once.
+constexpr absl::Duration kSettleTime = absl::Milliseconds(300);
+// Tries come close together at first: most services are there within milliseconds.
+constexpr absl::Duration kFirstPause = absl::Milliseconds(5);
+// A connection attempt costs nothing; running a check takes time from the service that gets ready.
+constexpr absl::Duration kLongestPortPause = absl::Milliseconds(20);
+constexpr absl::Duration kLongestCheckPause = absl::Milliseconds(200);
+// How long a service's healthcheck waits for a first sign from its ports.
+constexpr absl::Duration kPortHint = absl::Seconds(2);
+
+bool Connects(const sockaddr* address, socklen_t length) {
+  const UniqueFd fd(::socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (::connect(fd.get(), address, length) == 0) {
+    return true;
+  }
+  if (errno != EINPROGRESS) {
+    return false;
+  }
+  pollfd waiting{fd.get(), POLLOUT, 0};
+  int error = 0;
+  socklen_t size = sizeof error;
+  return ::poll(&waiting, 1, 100) == 1 &&
+         ::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0;
+}
+
+// A program may listen on one family only.
+bool PortAnswers(const PlannedService& service, uint16_t port) {
+  sockaddr_in ipv4{};
+  ipv4.sin_family = AF_INET;
+  ipv4.sin_port = htons(port);
+  if (::inet_pton(AF_INET, service.ipv4.c_str(), &ipv4.sin_addr) == 1 &&
+      Connects(reinterpret_cast<const sockaddr*>(&ipv4), sizeof ipv4)) {
+    return true;
+  }
+  sockaddr_in6 ipv6{};
+  ipv6.sin6_family = AF_INET6;
+  ipv6.sin6_port = htons(port);
+  return ::inet_pton(AF_INET6, service.ipv6.c_str(), &ipv6.sin6_addr) == 1 &&
+         Connects(reinterpret_cast<const sockaddr*>(&ipv6), sizeof ipv6);
+}
+
+// Tries until `ready` says so, with growing pauses.
+absl::Status Poll(absl::Duration timeout, absl::Duration longest_pause,
+                  const std::function<absl::Status()>& keep_waiting,
+                  const std::function<absl::Status()>& ready) {
+  const absl::Time deadline = absl::Now() + timeout;
+  absl::Duration pause = kFirstPause;
+  while (true) {
+    VIBE_RETURN_IF_ERROR(keep_waiting());
+    const absl::Status status = ready();
+    if (status.ok()) {
+      return status;
+    }
+    if (absl::Now() >= deadline) {
+      VIBE_RETURN_IF_ERROR(keep_waiting());
+      return absl::DeadlineExceededError(absl::StrCat("it did not get ready within ",
+                                                      absl::FormatDuration(timeout), ": ",
+                                                      status.message()));
+    }
+    absl::SleepFor(pause);
+    pause = std::min(pause * 3 / 2, longest_pause);
+  }
+}
+
+std::vector<std::string> CheckCommand(const manifest::Healthcheck& check) {
+  if (check.test.size() < 2 || check.test[0] == "NONE") {
+    return {};
+  }
+  if (check.test[0] == "CMD-SHELL") {
+    return {"/bin/sh", "-c", check.test[1]};
+  }
+  return {check.test.begin() + 1, check.test.end()};
+}
+
+// A check runs a program, which costs a starting service far more time than a connection attempt: while no
+// port answers there is hardly a point in it.
+absl::Status AwaitAnyPort(const PlannedService& service,
+                          const std::function<absl::Status()>& keep_waiting) {
+  const bool has_port = std::any_of(service.ports.begin(), service.ports.end(), [](const auto& port) {
+    return port.protocol == manifest::Protocol::kTcp;
+  });
+  const absl::Status status =
+      !has_port ? absl::OkStatus() : Poll(kPortHint, kLongestPortPause, keep_waiting, [&] {
+        return std::any_of(service.ports.begin(), service.ports.end(),
+                           [&](const auto& port) { return PortAnswers(service, port.container); })
+                   ? absl::OkStatus()
+                   : absl::UnavailableError("no port answers");
+      });
+  return absl::IsDeadlineExceeded(status) ? absl::OkStatus() : status;
+}
+
+absl::Status AwaitHealthy(const PlannedService& service, const manifest::Healthcheck& check,
+                          const std::vector<std::string>& command, ServiceContainer& container,
+                          const std::function<absl::Status()>& keep_waiting) {
+  VIBE_RETURN_IF_ERROR(AwaitAnyPort(service, keep_waiting));
+  // The manifest's budget counts from the end of the start period, but tries do not wait for its interval:
+  // a service that is ready early should not be waited for.
+  const absl::Duration budget =
+      absl::Milliseconds(check.start_period_ms) +
+      check.retries * absl::Milliseconds(check.interval_ms + check.timeout_ms);
+  return Poll(std::min(budget, kReadyTimeout), kLongestCheckPause, keep_waiting, [&]() -> absl::Status {
+    VIBE_ASSIGN_OR_RETURN(const uint32_t exit_code,
+                          container.Exec(command, absl::Milliseconds(check.timeout_ms)));
+    return exit_code == 0 ? absl::OkStatus()
+                          : absl::UnavailableError(absl::StrCat("its healthcheck \"",
+                                                                absl::StrJoin(command, " "),
+                                                                "\" exits with ", exit_code));
+  });
+}
+
+}  // namespace
+
+absl::Status AwaitReady(const PlannedService& service, ServiceContainer& container,
+                        const std::function<absl::Status()>& keep_waiting) {
+  if (service.healthcheck) {
+    if (const auto command = CheckCommand(*service.healthcheck); !command.empty()) {
+      return AwaitHealthy(service, *service.healthcheck, command, container, keep_waiting);
+    }
+  }
+  bool has_tcp_port = false;
+  for (const manifest::Port& port : service.ports) {
+    if (port.protocol != manifest::Protocol::kTcp) {
+      continue;
+    }
+    has_tcp_port = true;
+    VIBE_RETURN_IF_ERROR(Poll(kReadyTimeout, kLongestPortPause, keep_waiting, [&] {
+      return PortAnswers(service, port.container)
+                 ? absl::OkStatus()
+                 : absl::UnavailableError(
+                       absl::StrCat("port ", port.container, " does not answer"));
+    }));
+  }
+  if (has_tcp_port) {
+    return absl::OkStatus();
+  }
+  const absl::Time settled = absl::Now() + kSettleTime;
+  return Poll(kReadyTimeout, kLongestPortPause, keep_waiting, [&] {
+    return absl::Now() >= settled ? absl::OkStatus() : absl::UnavailableError("it has just started");
+  });
+}
+
+}  // namespace vibe::supervisor

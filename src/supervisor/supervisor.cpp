@@ -1,0 +1,408 @@
+#include "supervisor/supervisor.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/file.h"
+#include "base/status.h"
+#include "manifest/parse.h"
+#include "oci/layout.h"
+#include "oci/reference.h"
+#include "spdlog/spdlog.h"
+#include "supervisor/full_disk.h"
+#include "supervisor/project_view.h"
+
+namespace vibe::supervisor {
+namespace {
+
+bool IsProjectId(const std::string& id) {
+  return id.size() == 36 && id.find_first_not_of("0123456789abcdef-") == std::string::npos;
+}
+
+bool IsProjectName(const std::string& name) {
+  return !name.empty() && name.size() <= 63 && name[0] != '-' &&
+         name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
+}
+
+absl::Status NoProject(const std::string& id) {
+  return WithAdvice(Error(absl::StatusCode::kNotFound, Reason::kNotFound,
+                          absl::StrCat("there is no project ", id, " in the machine")),
+                    "open the app again with `vibe open`");
+}
+
+absl::StatusOr<manifest::Manifest> ManifestOf(const ProjectRecord& record) {
+  manifest::ParseResult parsed = manifest::Parse(record.manifest_json);
+  if (!parsed.manifest) {
+    return manifest::ToStatus(parsed, "manifest");
+  }
+  return *std::move(parsed.manifest);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Open(Options options) {
+  VIBE_RETURN_IF_ERROR(MakeDirectories(options.data / "projects"));
+  VIBE_RETURN_IF_ERROR(MakeDirectories(options.run));
+  VIBE_ASSIGN_OR_RETURN(auto store, ProjectStore::Open(options.data / "supervisor.db"));
+  auto supervisor = std::unique_ptr<Supervisor>(new Supervisor(std::move(options), std::move(store)));
+  VIBE_RETURN_IF_ERROR(supervisor->packages_.Clean());
+  return supervisor;
+}
+
+Supervisor::Supervisor(Options options, std::unique_ptr<ProjectStore> store)
+    : options_(std::move(options)),
+      started_at_(absl::Now()),
+      store_(std::move(store)),
+      packages_(options_.data / "packages"),
+      containerd_({.socket_path = options_.containerd_socket, .runtime_binary = options_.runtime}),
+      images_(containerd_),
+      platform_{.containerd = containerd_,
+                .images = images_,
+                .network = {.cni_plugins = options_.cni_plugins},
+                .logger = options_.logger} {}
+
+Supervisor::~Supervisor() {
+  {
+    absl::MutexLock lock(&mutex_);
+    closing_ = true;
+  }
+  watch_cancellation_.Cancel();
+  if (watcher_.joinable()) {
+    watcher_.join();
+  }
+  for (std::thread& recovery : recoveries_) {
+    recovery.join();
+  }
+}
+
+// ---- projects in memory -----------------------------------------------------------------------------
+
+absl::StatusOr<ProjectRecord> Supervisor::Record(const std::string& id) {
+  auto record = store_->Get(id);
+  return absl::IsNotFound(record.status()) ? NoProject(id) : record;
+}
+
+std::shared_ptr<Supervisor::Entry> Supervisor::EntryOf(const std::string& id) {
+  absl::MutexLock lock(&mutex_);
+  std::shared_ptr<Entry>& entry = entries_[id];
+  if (entry == nullptr) {
+    entry = std::make_shared<Entry>();
+  }
+  return entry;
+}
+
+std::shared_ptr<ProjectRuntime> Supervisor::RuntimeOf(const std::string& id) {
+  std::shared_ptr<Entry> entry;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto found = entries_.find(id);
+    if (found == entries_.end()) {
+      return nullptr;  // asking for what is not there must not make it
+    }
+    entry = found->second;
+  }
+  absl::MutexLock lock(&entry->mutex);
+  return entry->runtime;
+}
+
+absl::StatusOr<Plan> Supervisor::PlanOf(const ProjectRecord& record) const {
+  VIBE_ASSIGN_OR_RETURN(manifest::Manifest manifest, ManifestOf(record));
+  return MakePlan({.project_id = record.id,
+                   .project_name = record.name,
+                   .manifest = std::move(manifest),
+                   .network_index = record.network_index,
+                   .grant_network = record.grants.network,
+                   .grant_expose_ports = record.grants.expose_ports,
+                   .has_files = packages_.HasFiles(record.package_digest),
+                   .package_dir = packages_.AppDirectory(record.package_digest).string(),
+                   .project_dir = (options_.data / "projects" / record.id).string(),
+                   .run_dir = (options_.run / "projects" / record.id).string(),
+                   .cgroup_parent = options_.cgroup,
+                   .nameservers = options_.firewall.nameservers});
+}
+
+absl::StatusOr<std::shared_ptr<ProjectRuntime>> Supervisor::MakeRuntime(
+    Entry& entry, const ProjectRecord& record) {
+  VIBE_ASSIGN_OR_RETURN(Plan plan, PlanOf(record));
+  const ProjectRuntime::Files files{
+      .run_directory = options_.run / "projects" / record.id,
+      .log_directory = options_.data / "logs" / record.id,
+      .state_file =
+          options_.data / "projects" / record.id / "current" / "runtime" / "service-state.json"};
+  auto runtime = std::make_shared<ProjectRuntime>(platform_, std::move(plan), files,
+                                                  [this, id = record.id] { Publish(id); });
+  absl::MutexLock lock(&entry.mutex);
+  entry.runtime = runtime;
+  return runtime;
+}
+
+v1::Project Supervisor::View(const ProjectRecord& record) {
+  if (const std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(record.id)) {
+    return ProjectView(record, &runtime->plan(), runtime->services());
+  }
+  const auto plan = PlanOf(record);
+  return ProjectView(record, plan.ok() ? &*plan : nullptr, {});
+}
+
+void Supervisor::Publish(const std::string& id) {
+  if (const auto record = store_->Get(id); record.ok()) {
+    events_.Publish(View(*record));
+  }
+}
+
+absl::StatusOr<v1::Project> Supervisor::GetProject(const std::string& id) {
+  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
+  return View(record);
+}
+
+absl::StatusOr<std::vector<v1::Project>> Supervisor::ListProjects() {
+  VIBE_ASSIGN_OR_RETURN(const std::vector<ProjectRecord> records, store_->List());
+  std::vector<v1::Project> projects;
+  for (const ProjectRecord& record : records) {
+    projects.push_back(View(record));
+  }
+  return projects;
+}
+
+// ---- ensure and open --------------------------------------------------------------------------------
+
+absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectRequest& request) {
+  if (!IsProjectId(request.id()) || !IsProjectName(request.name())) {
+    return absl::InvalidArgumentError("a project needs a UUID and a name of [a-z0-9-]");
+  }
+  if (!request.package_digest().empty() && !packages_.Has(request.package_digest())) {
+    return Error(absl::StatusCode::kFailedPrecondition, Reason::kInvalidPackage,
+                 "the app's files are not in the machine");
+  }
+  ProjectRecord record;
+  if (const auto known = store_->Get(request.id()); known.ok()) {
+    record = *known;
+  }
+  const std::string old_package = record.package_digest;
+  const bool changed = record.manifest_json != request.manifest_json() ||
+                       record.package_digest != request.package_digest();
+  record.id = request.id();
+  record.name = request.name();
+  record.manifest_json = request.manifest_json();
+  record.package_digest = request.package_digest();
+  record.grants = {.network = request.grants().network(),
+                   .expose_ports = request.grants().expose_ports(),
+                   .host_file_import = request.grants().host_file_import()};
+  record.opened = record.opened && !changed;
+  VIBE_ASSIGN_OR_RETURN(const manifest::Manifest manifest, ManifestOf(record));
+  if (!record.app_id.empty() && record.app_id != manifest.id) {
+    // What exists of the project is found by the app's id: it would be lost.
+    return WithAdvice(Error(absl::StatusCode::kFailedPrecondition, Reason::kConflict,
+                            absl::StrCat("project ", record.name, " is of the app ", record.app_id,
+                                         ", not of ", manifest.id)),
+                      "remove the project first, or open the app under another name");
+  }
+  record.app_id = manifest.id;
+  record.app_version = manifest.version;
+  VIBE_ASSIGN_OR_RETURN(record, store_->Put(record));
+  if (old_package != record.package_digest && !old_package.empty()) {
+    VIBE_ASSIGN_OR_RETURN(const bool used, store_->PackageInUse(old_package));
+    // A project that runs still has the old files mounted; they go with its next change.
+    if (!used && !record.want_running) {
+      VIBE_RETURN_IF_ERROR(packages_.Remove(old_package));
+    }
+  }
+  return View(record);
+}
+
+absl::Status Supervisor::EnsureImages(const ProjectRecord& record, const Plan& plan,
+                                      const ProgressSink& progress,
+                                      const std::function<bool()>& cancelled) {
+  const std::filesystem::path carried = packages_.ImagesDirectory(record.package_digest);
+  for (const PlannedService& service : plan.services) {
+    const auto open_source =
+        [&](const oci::Reference& reference) -> absl::StatusOr<std::unique_ptr<oci::ImageSource>> {
+      if (!carried.empty()) {
+        auto layout = oci::OpenLayout(carried, reference);
+        if (layout.ok() || !absl::IsNotFound(layout.status())) {
+          return layout;
+        }
+      }
+      return oci::OpenRegistry(reference, options_.registry);
+    };
+    const auto report = [&](const images::PullProgress& pulled) -> absl::Status {
+      v1::Progress event;
+      event.set_phase(pulled.phase == images::PullProgress::Phase::kFetch
+                          ? v1::Progress::PHASE_FETCH
+                          : v1::Progress::PHASE_UNPACK);
+      event.set_service(service.name);
+      event.set_item(service.image);
+      event.set_done(static_cast<uint64_t>(pulled.done));
+      event.set_total(static_cast<uint64_t>(pulled.total));
+      event.set_unit("bytes");
+      progress(event);
+      return cancelled() ? absl::CancelledError("opening was cancelled") : absl::OkStatus();
+    };
+    absl::Status status = images_.EnsureImage(plan.containerd_namespace, service.image,
+                                              open_source, report);
+    if (!status.ok()) {
+      status = Annotate(status, absl::StrCat("service ", service.name, ": image ", service.image));
+      status = WithReason(std::move(status), Reason::kImagePullFailed);
+      return WithService(std::move(status), service.name);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Project> Supervisor::OpenProject(const std::string& id,
+                                                    const ProgressSink& progress,
+                                                    const std::function<bool()>& cancelled) {
+  VIBE_RETURN_IF_ERROR(Record(id).status());  // before an entry is made for it
+  const std::shared_ptr<Entry> entry = EntryOf(id);
+  absl::MutexLock operation(&entry->operation);
+  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
+  VIBE_ASSIGN_OR_RETURN(const Plan plan, PlanOf(record));
+  VIBE_RETURN_IF_ERROR(containerd_.CreateNamespace(plan.containerd_namespace,
+                                                   {{"vibe.app/project", record.id}}));
+  VIBE_RETURN_IF_ERROR(
+      WithFreeSpace(EnsureImages(record, plan, progress, cancelled), options_.data));
+  VIBE_RETURN_IF_ERROR(store_->SetOpened(id, true));
+  return GetProject(id);
+}
+
+// ---- start and stop ---------------------------------------------------------------------------------
+
+absl::Status Supervisor::CheckSecrets(const ProjectRecord& record,
+                                      const std::map<std::string, std::string>& secrets) const {
+  VIBE_ASSIGN_OR_RETURN(const manifest::Manifest manifest, ManifestOf(record));
+  for (const manifest::Secret& secret : manifest.secrets) {
+    if (secret.required && secrets.find(secret.name) == secrets.end()) {
+      return WithAdvice(Error(absl::StatusCode::kFailedPrecondition, Reason::kMissingSecret,
+                              absl::StrCat("the secret ", secret.name, " is not set")),
+                        secret.how_to_obtain);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Project> Supervisor::StartProject(
+    const std::string& id, const std::map<std::string, std::string>& secrets,
+    const ProgressSink& progress, const std::function<bool()>& cancelled) {
+  VIBE_RETURN_IF_ERROR(Record(id).status());
+  const std::shared_ptr<Entry> entry = EntryOf(id);
+  absl::MutexLock operation(&entry->operation);
+  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
+  if (!record.opened) {
+    return WithAdvice(Error(absl::StatusCode::kFailedPrecondition, Reason::kNotOpen,
+                            absl::StrCat("project ", record.name, " is not open: its images are "
+                                                                  "not all here")),
+                      "open it again with `vibe open`");
+  }
+  VIBE_RETURN_IF_ERROR(CheckSecrets(record, secrets));
+  std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(id);
+  const bool runs = runtime != nullptr && AnyActive(runtime->services());
+  if (!runs) {
+    // The manifest or the grants may have changed since the last run.
+    VIBE_ASSIGN_OR_RETURN(runtime, MakeRuntime(*entry, record));
+  }
+  {
+    absl::MutexLock lock(&firewall_mutex_);
+    firewall_projects_[id] = {.index = runtime->plan().network_index,
+                              .internet = runtime->plan().internet};
+  }
+  VIBE_RETURN_IF_ERROR(RefreshFirewall());
+  VIBE_RETURN_IF_ERROR(store_->SetWantRunning(id, true));
+  absl::Status status =
+      WithFreeSpace(runtime->Start(secrets, progress, cancelled), options_.data);
+  if (!status.ok()) {
+    status.Update(store_->SetWantRunning(id, false));
+    status.Update(ForgetFirewall(id));
+    return status;
+  }
+  return GetProject(id);
+}
+
+absl::StatusOr<v1::Project> Supervisor::StopProject(const std::string& id, absl::Duration timeout,
+                                                    const ProgressSink& progress) {
+  VIBE_RETURN_IF_ERROR(Record(id).status());
+  const std::shared_ptr<Entry> entry = EntryOf(id);
+  absl::MutexLock operation(&entry->operation);
+  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
+  VIBE_RETURN_IF_ERROR(store_->SetWantRunning(id, false));
+  std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(id);
+  if (runtime == nullptr) {
+    VIBE_ASSIGN_OR_RETURN(runtime, MakeRuntime(*entry, record));
+  }
+  VIBE_RETURN_IF_ERROR(runtime->Stop(timeout, progress));
+  VIBE_RETURN_IF_ERROR(ForgetFirewall(id));
+  return GetProject(id);
+}
+
+absl::Status Supervisor::DeleteProject(const std::string& id, bool delete_data) {
+  const std::shared_ptr<Entry> entry = EntryOf(id);
+  absl::MutexLock operation(&entry->operation);
+  const auto record = store_->Get(id);
+  if (absl::IsNotFound(record.status())) {
+    absl::MutexLock lock(&mutex_);
+    entries_.erase(id);
+    return absl::OkStatus();
+  }
+  VIBE_RETURN_IF_ERROR(record.status());
+  VIBE_RETURN_IF_ERROR(store_->SetWantRunning(id, false));
+  std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(id);
+  const std::string ns = NamespaceName(record->app_id, record->id);
+  if (runtime == nullptr) {
+    // A manifest that this version cannot read must not keep the project from being removed.
+    if (auto made = MakeRuntime(*entry, *record); made.ok()) {
+      runtime = *std::move(made);
+    }
+  }
+  if (runtime != nullptr) {
+    VIBE_RETURN_IF_ERROR(runtime->Stop(absl::Seconds(30), [](const v1::Progress&) {}));
+  }
+  VIBE_RETURN_IF_ERROR(images_.RemoveNamespace(ns));
+  VIBE_RETURN_IF_ERROR(ForgetFirewall(id));
+  {
+    // Its last thread writes the state file: it must be gone before the folder goes.
+    absl::MutexLock lock(&entry->mutex);
+    entry->runtime.reset();
+  }
+  runtime.reset();
+  VIBE_RETURN_IF_ERROR(RemoveAll(options_.data / "logs" / id));
+  if (delete_data) {
+    VIBE_RETURN_IF_ERROR(RemoveAll(options_.data / "projects" / id));
+  }
+  // The record goes last: until then a crash leaves a project that can be deleted again.
+  VIBE_RETURN_IF_ERROR(store_->Delete(id));
+  VIBE_ASSIGN_OR_RETURN(const bool used, store_->PackageInUse(record->package_digest));
+  if (!used) {
+    VIBE_RETURN_IF_ERROR(packages_.Remove(record->package_digest));
+  }
+  absl::MutexLock lock(&mutex_);
+  entries_.erase(id);
+  return absl::OkStatus();
+}
+
+absl::Status Supervisor::ForgetFirewall(const std::string& id) {
+  {
+    absl::MutexLock lock(&firewall_mutex_);
+    firewall_projects_.erase(id);
+  }
+  return RefreshFirewall();
+}
+
+absl::Status Supervisor::RefreshFirewall() {
+  absl::MutexLock lock(&firewall_mutex_);
+  std::vector<network::FirewallProject> projects;
+  for (const auto& [id, project] : firewall_projects_) {
+    projects.push_back(project);
+  }
+  std::sort(projects.begin(), projects.end(),
+            [](const auto& a, const auto& b) { return a.index < b.index; });
+  const std::string text = network::FirewallText(projects, options_.firewall);
+  if (text == applied_firewall_) {
+    return absl::OkStatus();
+  }
+  VIBE_RETURN_IF_ERROR(network::ApplyFirewall(text));
+  applied_firewall_ = text;
+  return absl::OkStatus();
+}
+
+}  // namespace vibe::supervisor

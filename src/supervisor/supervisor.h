@@ -1,0 +1,156 @@
+// All projects of the machine: what the store remembers, what runs, what packages and images are here. The
+// gRPC service (grpc_service.h) is a thin shell around this class.
+//
+// Thread-safe. Calls for one project exclude each other where they change it; others run side by side.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "containerd/client.h"
+#include "images/images.h"
+#include "network/network.h"
+#include "oci/registry.h"
+#include "supervisor/event_bus.h"
+#include "supervisor/package_store.h"
+#include "supervisor/project_runtime.h"
+#include "supervisor/project_store.h"
+#include "supervisor/service_container.h"
+#include "vibe/v1/supervisor.pb.h"
+
+namespace vibe::supervisor {
+
+class Supervisor {
+ public:
+  struct Options {
+    std::filesystem::path data;  // persistent: projects, packages, logs, supervisor.db
+    std::filesystem::path run;   // volatile
+    std::string containerd_socket;
+    std::string runtime;  // path of crun or runc
+    std::string logger;   // path of vibe-logger
+    std::string cgroup;   // parent of all services' cgroups
+    std::filesystem::path cni_plugins = "/usr/lib/cni";
+    oci::RegistryOptions registry;
+    network::FirewallOptions firewall;
+  };
+
+  static absl::StatusOr<std::unique_ptr<Supervisor>> Open(Options options);
+  ~Supervisor();  // ends the watching; containers run on
+
+  // Brings back, in the background, every project that was running when the supervisor or the machine ended.
+  void Recover();
+
+  absl::StatusOr<v1::Project> EnsureProject(const v1::EnsureProjectRequest& request);
+  absl::StatusOr<v1::Project> OpenProject(const std::string& id, const ProgressSink& progress,
+                                          const std::function<bool()>& cancelled);
+  absl::StatusOr<v1::Project> StartProject(const std::string& id,
+                                           const std::map<std::string, std::string>& secrets,
+                                           const ProgressSink& progress,
+                                           const std::function<bool()>& cancelled);
+  absl::StatusOr<v1::Project> StopProject(const std::string& id, absl::Duration timeout,
+                                          const ProgressSink& progress);
+  absl::Status DeleteProject(const std::string& id, bool delete_data);
+  absl::StatusOr<v1::Project> GetProject(const std::string& id);
+  absl::StatusOr<std::vector<v1::Project>> ListProjects();
+
+  absl::StatusOr<v1::ResolvePortsResponse> ResolvePorts(const std::string& id);
+  // Where a forwarded connection goes; PermissionDenied for a port that is not exposed, NOT_RUNNING.
+  struct Target {
+    std::vector<std::string> addresses;  // IPv4 first: to be tried in this order
+    uint16_t port = 0;
+  };
+  absl::StatusOr<Target> ForwardTarget(const std::string& id, const std::string& service,
+                                       uint16_t port);
+
+  // The log files of one service, or of all when `service` is empty.
+  absl::StatusOr<std::vector<std::pair<std::string, std::filesystem::path>>> LogFiles(
+      const std::string& id, const std::string& service);
+
+  // The containerd namespace and container of a service that runs; NOT_RUNNING otherwise.
+  struct RunningContainer {
+    std::string ns, container_id;
+  };
+  absl::StatusOr<RunningContainer> FindRunning(const std::string& id, const std::string& service);
+
+  // Stops every project but remembers that they were running.
+  absl::Status Shutdown(absl::Duration timeout);
+
+  // Answers within half a second, whatever containerd does.
+  v1::HealthResponse Health();
+  absl::StatusOr<v1::DiskUsageResponse> DiskUsage();
+  absl::StatusOr<v1::ListImagesResponse> ListImages();
+  // Images that no project's manifest names any more. Projects that are being worked on are passed over.
+  absl::StatusOr<v1::PruneImagesResponse> PruneImages();
+
+  PackageStore& packages() { return packages_; }
+  EventBus& events() { return events_; }
+  containerd::Client& containerd() { return containerd_; }
+  const std::filesystem::path& run_directory() const { return options_.run; }
+  const std::filesystem::path& data_directory() const { return options_.data; }
+
+ private:
+  // A project's in-memory part. Lives as long as the project.
+  struct Entry {
+    absl::Mutex operation;  // open, start, stop, delete exclude each other
+    absl::Mutex mutex;
+    std::shared_ptr<ProjectRuntime> runtime ABSL_GUARDED_BY(mutex);  // null: not started since boot
+  };
+
+  Supervisor(Options options, std::unique_ptr<ProjectStore> store);
+
+  absl::StatusOr<ProjectRecord> Record(const std::string& id);
+  std::shared_ptr<Entry> EntryOf(const std::string& id);
+  std::shared_ptr<ProjectRuntime> RuntimeOf(const std::string& id);
+  absl::StatusOr<Plan> PlanOf(const ProjectRecord& record) const;
+  absl::StatusOr<std::shared_ptr<ProjectRuntime>> MakeRuntime(Entry& entry,
+                                                              const ProjectRecord& record);
+  v1::Project View(const ProjectRecord& record);
+  absl::Status EnsureImages(const ProjectRecord& record, const Plan& plan,
+                            const ProgressSink& progress, const std::function<bool()>& cancelled);
+  absl::Status CheckSecrets(const ProjectRecord& record,
+                            const std::map<std::string, std::string>& secrets) const;
+  absl::Status RefreshFirewall();
+  absl::Status ForgetFirewall(const std::string& id);
+  bool AwaitContainerd();  // false when the supervisor ends first
+  void RemoveUnusedPackages(const std::vector<ProjectRecord>& records);
+  absl::Status PruneProject(const ProjectRecord& record, const std::string& ns,
+                            v1::PruneImagesResponse& response);
+  void RecoverProject(const ProjectRecord& record);
+  void WatchContainerd();
+  void Publish(const std::string& id);
+
+  const Options options_;
+  const absl::Time started_at_;
+  const std::unique_ptr<ProjectStore> store_;
+  PackageStore packages_;
+  containerd::Client containerd_;
+  images::ImageStore images_;
+  const Platform platform_;
+  EventBus events_;
+
+  absl::Mutex mutex_;
+  std::map<std::string, std::shared_ptr<Entry>> entries_ ABSL_GUARDED_BY(mutex_);
+  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
+
+  absl::Mutex firewall_mutex_;
+  std::map<std::string, network::FirewallProject> firewall_projects_
+      ABSL_GUARDED_BY(firewall_mutex_);
+  std::string applied_firewall_ ABSL_GUARDED_BY(firewall_mutex_);
+
+  containerd::Client::Cancellation watch_cancellation_;
+  std::thread watcher_;
+  std::vector<std::thread> recoveries_;
+};
+
+}  // namespace vibe::supervisor

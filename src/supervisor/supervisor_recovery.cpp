@@ -1,0 +1,171 @@
+// What brings projects back after a crash or a boot, what notices that a service ended, and the end of it all.
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/status.h"
+#include "spdlog/spdlog.h"
+#include "supervisor/supervisor.h"
+
+namespace vibe::supervisor {
+namespace {
+
+// After containerd went away: soon enough that no restart of a service is missed for long.
+constexpr absl::Duration kWatchRetry = absl::Milliseconds(100);
+
+}  // namespace
+
+void Supervisor::Recover() {
+  const auto records = store_->List();
+  if (!records.ok()) {
+    spdlog::error("cannot list projects: {}", records.status().ToString());
+    return;
+  }
+  for (const ProjectRecord& record : *records) {
+    if (!record.want_running) {
+      continue;
+    }
+    if (const auto plan = PlanOf(record); plan.ok()) {
+      absl::MutexLock lock(&firewall_mutex_);
+      firewall_projects_[record.id] = {.index = plan->network_index, .internet = plan->internet};
+    }
+  }
+  if (const absl::Status status = RefreshFirewall(); !status.ok()) {
+    spdlog::error("cannot apply the firewall: {}", status.ToString());
+  }
+  RemoveUnusedPackages(*records);
+  for (const ProjectRecord& record : *records) {
+    recoveries_.emplace_back([this, record] { RecoverProject(record); });
+  }
+  watcher_ = std::thread([this] { WatchContainerd(); });
+}
+
+void Supervisor::RemoveUnusedPackages(const std::vector<ProjectRecord>& records) {
+  // A service that runs may have an older package mounted than its project's record says.
+  if (std::any_of(records.begin(), records.end(),
+                  [](const ProjectRecord& record) { return record.want_running; })) {
+    return;
+  }
+  for (const std::string& digest : packages_.List()) {
+    const auto used = store_->PackageInUse(digest);
+    if (used.ok() && !*used) {
+      packages_.Remove(digest).IgnoreError();  // the next start tries again
+    }
+  }
+}
+
+bool Supervisor::AwaitContainerd() {
+  const auto closing = [this] {
+    mutex_.AssertReaderHeld();
+    return closing_;
+  };
+  while (!containerd_.Version().ok()) {
+    absl::MutexLock lock(&mutex_);
+    if (mutex_.AwaitWithTimeout(absl::Condition(&closing), kWatchRetry)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void Supervisor::RecoverProject(const ProjectRecord& record) {
+  if (!AwaitContainerd()) {
+    return;
+  }
+  const std::shared_ptr<Entry> entry = EntryOf(record.id);
+  absl::MutexLock operation(&entry->operation);
+  if (RuntimeOf(record.id) != nullptr || !store_->Get(record.id).ok()) {
+    return;  // the host was faster
+  }
+  auto runtime = MakeRuntime(*entry, record);
+  if (!runtime.ok()) {
+    spdlog::error("project {}: {}", record.name, runtime.status().ToString());
+    return;
+  }
+  if (!record.want_running) {
+    // A crash in the middle of a start or a stop may have left containers.
+    const auto left = containerd_.ListContainers((*runtime)->plan().containerd_namespace);
+    if (left.ok() && !left->empty()) {
+      (*runtime)->Stop(absl::Seconds(30), [](const v1::Progress&) {}).IgnoreError();
+    }
+    return;
+  }
+  const absl::StatusOr<bool> adopted = (*runtime)->Adopt();
+  absl::Status status = adopted.status();
+  if (adopted.ok() && !*adopted) {
+    // Secrets live in the host's memory only; an app that needs some waits for the host's StartProject.
+    status = CheckSecrets(record, {});
+    if (status.ok()) {
+      status = (*runtime)->Start({}, [](const v1::Progress&) {}, [this] {
+        absl::MutexLock lock(&mutex_);
+        return closing_;
+      });
+    }
+  }
+  if (!status.ok()) {
+    spdlog::error("project {} did not come back: {}", record.name, status.ToString());
+  }
+  Publish(record.id);
+}
+
+void Supervisor::WatchContainerd() {
+  const auto for_all = [this](const std::function<void(ProjectRuntime&)>& act) {
+    std::vector<std::string> ids;
+    {
+      absl::MutexLock lock(&mutex_);
+      for (const auto& [id, entry] : entries_) {
+        ids.push_back(id);
+      }
+    }
+    for (const std::string& id : ids) {
+      if (const auto runtime = RuntimeOf(id)) {
+        act(*runtime);
+      }
+    }
+  };
+  const auto closing = [this] {
+    mutex_.AssertReaderHeld();
+    return closing_;
+  };
+  while (true) {
+    const absl::Status status = containerd_.WatchExits(
+        watch_cancellation_, [&] { for_all([](ProjectRuntime& runtime) { runtime.Resync(); }); },
+        [&](const containerd::TaskExit& exit) {
+          for_all([&](ProjectRuntime& runtime) {
+            if (runtime.plan().containerd_namespace == exit.ns) {
+              runtime.OnExit(exit);
+            }
+          });
+        });
+    absl::MutexLock lock(&mutex_);
+    if (mutex_.AwaitWithTimeout(absl::Condition(&closing), kWatchRetry)) {
+      return;
+    }
+    spdlog::warn("watching containerd: {}", status.ToString());
+  }
+}
+
+absl::Status Supervisor::Shutdown(absl::Duration timeout) {
+  VIBE_ASSIGN_OR_RETURN(const std::vector<ProjectRecord> records, store_->List());
+  std::vector<std::thread> stops;
+  absl::Mutex mutex;
+  absl::Status result;
+  for (const ProjectRecord& record : records) {
+    stops.emplace_back([&, id = record.id] {
+      const std::shared_ptr<Entry> entry = EntryOf(id);
+      absl::MutexLock operation(&entry->operation);
+      if (const auto runtime = RuntimeOf(id)) {
+        const absl::Status stopped = runtime->Stop(timeout, [](const v1::Progress&) {});
+        absl::MutexLock lock(&mutex);
+        result.Update(stopped);
+      }
+    });
+  }
+  for (std::thread& stop : stops) {
+    stop.join();
+  }
+  ::sync();
+  return result;
+}
+
+}  // namespace vibe::supervisor
