@@ -39,16 +39,25 @@ class Machine {
     absl::Duration shutdown_timeout = absl::Seconds(60);
     absl::Duration heartbeat = absl::Seconds(2);
     int missed_heartbeats = 5;  // then the machine counts as hung and is restarted
+    // A machine that had to be brought back this often within the window stays down (kError) until
+    // somebody asks for it again.
+    int max_recoveries = 5;
+    absl::Duration recovery_window = absl::Minutes(10);
+    absl::Duration recovery_backoff = absl::Milliseconds(500);  // doubles with each recovery in the window
   };
   Machine(std::unique_ptr<VirtualMachine> backend, Probe probe, Options options);
   ~Machine();
 
   // Returns when the supervisor answers. Concurrent callers share one boot.
   absl::Status EnsureReady();
-  // Finds a machine that runs already (left by an earlier vibed) without starting one.
+  // Finds a machine that runs already (left by an earlier vibed) without starting one. When its
+  // supervisor does not answer yet, waiting for it and repair go on in the background.
   void Adopt();
+  // Does not boot: Unavailable when the machine is stopped.
   absl::StatusOr<UniqueFd> Dial(uint32_t port);
-  // `request` asks the supervisor to stop the projects; then the backend is asked; then it is forced.
+  // `request` asks the supervisor to stop the projects (with a deadline of its own; a failure does not
+  // keep the machine up); then the backend is asked; after shutdown_timeout it is forced. Ends a boot or a
+  // recovery that is under way. A stopped machine is a success.
   absl::Status Stop(const std::function<absl::Status()>& request);
   MachineStatus status() const;
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -32,6 +33,8 @@ class VirtualMachine {
   virtual absl::Status Pause() = 0;
   virtual absl::Status Resume() = 0;
   virtual PowerState state() const = 0;
+  // The last lines of the machine's console, for errors; empty when there are none.
+  virtual std::vector<std::string> LastLog() const { return {}; }
 };
 
 }  // namespace vibe::vm

@@ -1,0 +1,21 @@
+// Steps of the boot that go on beside each other, each in a process of its own, so that vibe-init
+// itself has one thread and waits for nothing.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace vibe::init::guest {
+
+// Returns the process; it ends with 0, or with 1 after it has said why `step` failed. -1 when there
+// can be no process.
+pid_t StartWorker(const std::string& name, const std::function<absl::Status()>& step);
+
+// "error: message", the log and the advice, as lines on the console.
+void SayError(const std::string& what, const absl::Status& status);
+
+}  // namespace vibe::init::guest

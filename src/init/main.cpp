@@ -1,0 +1,155 @@
+// vibe-native-init: starts the native machine (docs/native-machine.md) and stays as its two first
+// processes. The one that was called returns when the machine runs, or with a status other than 0 and on
+// standard error "error: …" and maybe "advice: …".
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "base/status.h"
+#include "init/host_side.h"
+#include "init/log_pipe.h"
+#include "init/network.h"
+#include "init/plan.h"
+
+namespace vibe::init {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kMaxConsoleBytes = 1 << 20;
+
+struct Options {
+  fs::path machine;
+  fs::path supervisor;
+  bool uplink = true;
+};
+
+int Fail(const absl::Status& status) {
+  Say(absl::StrCat("error: ", status.message()));
+  if (const std::string advice = AdviceOf(status); !advice.empty()) {
+    Say(absl::StrCat("advice: ", advice));
+  }
+  return 1;
+}
+
+absl::StatusOr<Plan> MakePlan(const Options& options) {
+  if (::geteuid() != 0) {
+    return WithAdvice(absl::PermissionDeniedError("the native machine needs root"),
+                      "run vibe as root, for instance with `sudo -E vibe …`");
+  }
+  Plan plan;
+  VIBE_RETURN_IF_ERROR(MakeDirectories(options.machine, 0700));
+  std::error_code error;
+  plan.layout.directory = fs::canonical(options.machine, error);
+  if (error) {
+    return ErrnoError(error.value(), absl::StrCat("find ", options.machine.string()));
+  }
+  VIBE_RETURN_IF_ERROR(MakeDirectories(plan.layout.logs(), 0700));
+  VIBE_ASSIGN_OR_RETURN(plan.programs, FindPrograms(options.supervisor));
+  VIBE_ASSIGN_OR_RETURN(plan.hierarchies, vm::native::CgroupHierarchies());
+  return plan;
+}
+
+// What we were started with is not the machine's: signals, descriptors, directory.
+void Detach() {
+  ::setsid();
+  if (::chdir("/") != 0) {
+    Say("cannot go to /");
+  }
+  for (int signal = 1; signal < NSIG; ++signal) {
+    ::signal(signal, SIG_DFL);
+  }
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGHUP, SIG_IGN);
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+void RedirectTo(int console) {
+  const UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  ::dup2(null.get(), STDIN_FILENO);
+  ::dup2(console, STDOUT_FILENO);
+  ::dup2(console, STDERR_FILENO);
+}
+
+int RunDetached(Plan plan, UniqueFd report) {
+  Detach();
+  absl::StatusOr<LogPipe> console = LogPipe::Make(plan.layout.console_log(), kMaxConsoleBytes,
+                                                  LogPipe::Stamp::kTime);
+  if (!console.ok()) {
+    const std::string text = absl::StrCat("error: ", console.status().message(), "\n");
+    return ::write(report.get(), text.data(), text.size()) < 0 ? 2 : 1;
+  }
+  // A console that nobody empties must not stop those who write to it.
+  ::fcntl(console->write_end(), F_SETFL, O_NONBLOCK);
+  RedirectTo(console->write_end());
+  Say("---- start");
+  const std::string no_uplink = NoUplinkReason(plan.programs.slirp4netns.string());
+  if (plan.uplink && !no_uplink.empty()) {
+    plan.uplink = false;
+    Say(absl::StrCat("no uplink: ", no_uplink, "; images must come with the apps"));
+  }
+  plan.host_addresses = HostAddresses();
+  return RunHost(std::move(plan), *std::move(console), std::move(report));
+}
+
+int Start(const Options& options) {
+  ::close_range(3, ~0U, 0);
+  absl::StatusOr<Plan> plan = MakePlan(options);
+  if (!plan.ok()) {
+    return Fail(plan.status());
+  }
+  plan->uplink = options.uplink;
+  int report[2];
+  if (::pipe2(report, O_CLOEXEC) != 0) {
+    return Fail(ErrnoError(errno, "make a pipe"));
+  }
+  const pid_t pid = ::fork();
+  if (pid < 0) {
+    return Fail(ErrnoError(errno, "fork"));
+  }
+  if (pid == 0) {
+    ::close(report[0]);
+    ::_exit(RunDetached(*std::move(plan), UniqueFd(report[1])));
+  }
+  ::close(report[1]);
+  std::string text;
+  char buffer[4096];
+  for (ssize_t count = 0; (count = ::read(report[0], buffer, sizeof buffer)) > 0 ||
+                          (count < 0 && errno == EINTR);) {
+    text.append(buffer, count > 0 ? static_cast<size_t>(count) : 0);
+  }
+  if (text == "ok\n") {
+    return 0;
+  }
+  if (text.empty()) {
+    return Fail(absl::InternalError("the machine ended while it was set up"));
+  }
+  return ::write(STDERR_FILENO, text.data(), text.size()) < 0 ? 2 : 1;
+}
+
+}  // namespace
+}  // namespace vibe::init
+
+int main(int argc, char** argv) {
+  vibe::init::Options options;
+  CLI::App app("Starts Vibe's native machine in the background; vibed calls it.", "vibe-native-init");
+  app.add_option("--machine", options.machine, "The machine's directory")->required();
+  app.add_option("--supervisor", options.supervisor,
+                 "The supervisor to run (default: vibe-supervisor beside this program)");
+  app.add_flag("!--no-uplink", options.uplink, "Give the machine no way to the internet");
+  CLI11_PARSE(app, argc, argv);
+  return vibe::init::Start(options);
+}

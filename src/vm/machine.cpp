@@ -1,0 +1,386 @@
+#include "vm/machine.h"
+
+#include <algorithm>
+#include <deque>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/status.h"
+
+namespace vibe::vm {
+namespace {
+
+constexpr absl::Duration kFirstProbePause = absl::Milliseconds(5);
+constexpr absl::Duration kLongestProbePause = absl::Milliseconds(100);
+constexpr absl::Duration kPowerPollPause = absl::Milliseconds(20);
+
+}  // namespace
+
+absl::string_view StateName(MachineState state) {
+  switch (state) {
+    case MachineState::kStopped:
+      return "stopped";
+    case MachineState::kBooting:
+      return "booting";
+    case MachineState::kReady:
+      return "ready";
+    case MachineState::kBusy:
+      return "busy";
+    case MachineState::kPaused:
+      return "paused";
+    case MachineState::kShuttingDown:
+      return "shutting-down";
+    case MachineState::kError:
+      return "error";
+  }
+  return "error";
+}
+
+// Whoever sets kBooting or kShuttingDown owns the backend until it sets another state; the backend and the
+// probe are called without the mutex.
+struct Machine::Impl {
+  Impl(std::unique_ptr<VirtualMachine> vm, Probe health, Options limits)
+      : backend(std::move(vm)), probe(std::move(health)), options(limits) {}
+
+  bool Up() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    return state == MachineState::kReady || state == MachineState::kBusy;
+  }
+  bool Cancelled() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) { return quit || stops > 0; }
+
+  void SetState(MachineState next) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  absl::Status FinishBoot(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  // False when a stop was asked for meanwhile.
+  bool Pause(absl::Duration duration) ABSL_LOCKS_EXCLUDED(mutex);
+  absl::Status Boot() ABSL_LOCKS_EXCLUDED(mutex);
+  absl::Status Recover(const absl::Status& cause) ABSL_LOCKS_EXCLUDED(mutex);
+  absl::Status PowerOff(const std::function<absl::Status()>& request) ABSL_LOCKS_EXCLUDED(mutex);
+  absl::StatusOr<absl::Duration> NextRecovery(const absl::Status& cause) ABSL_LOCKS_EXCLUDED(mutex);
+  void Watch() ABSL_LOCKS_EXCLUDED(mutex);
+  absl::Status Heartbeat(int& missed) ABSL_LOCKS_EXCLUDED(mutex);
+
+  const std::unique_ptr<VirtualMachine> backend;
+  const Probe probe;
+  const Options options;
+
+  mutable absl::Mutex mutex;
+  absl::CondVar changed;
+  MachineState state ABSL_GUARDED_BY(mutex) = MachineState::kStopped;
+  std::string error ABSL_GUARDED_BY(mutex);
+  absl::Time ready_since ABSL_GUARDED_BY(mutex);
+  int recoveries ABSL_GUARDED_BY(mutex) = 0;
+  std::deque<absl::Time> recent ABSL_GUARDED_BY(mutex);  // recoveries within the window
+  uint64_t boots ABSL_GUARDED_BY(mutex) = 0;             // that ended, well or not
+  absl::Status last_boot ABSL_GUARDED_BY(mutex);
+  int stops ABSL_GUARDED_BY(mutex) = 0;  // Stop calls that wait for a boot to end
+  bool adopting ABSL_GUARDED_BY(mutex) = false;
+  bool quit ABSL_GUARDED_BY(mutex) = false;
+  std::thread watcher;
+};
+
+void Machine::Impl::SetState(MachineState next) {
+  state = next;
+  if (next != MachineState::kError) {
+    error.clear();
+  }
+  changed.SignalAll();
+}
+
+absl::Status Machine::Impl::FinishBoot(const absl::Status& status) {
+  ++boots;
+  last_boot = status;
+  if (status.ok()) {
+    ready_since = absl::Now();
+    SetState(MachineState::kReady);
+  } else if (absl::IsCancelled(status)) {
+    SetState(MachineState::kStopped);
+  } else {
+    SetState(MachineState::kError);
+    error = std::string(status.message());
+  }
+  return status;
+}
+
+bool Machine::Impl::Pause(absl::Duration duration) {
+  const absl::Time end = absl::Now() + duration;
+  absl::MutexLock lock(&mutex);
+  while (!Cancelled() && absl::Now() < end) {
+    changed.WaitWithDeadline(&mutex, end);
+  }
+  return !Cancelled();
+}
+
+absl::Status Machine::Impl::Boot() {
+  const absl::Time deadline = absl::Now() + options.boot_timeout;
+  const auto failed = [&](const absl::Status& status) {
+    const absl::Status with_log = WithLog(status, backend->LastLog());
+    // The next boot begins with nothing left of this one.
+    const absl::Status killed = backend->Kill();
+    return killed.ok() ? with_log
+                       : Annotate(with_log, absl::StrCat("(", killed.message(), " too)"));
+  };
+  if (backend->state() == PowerState::kPaused) {
+    if (absl::Status status = backend->Resume(); !status.ok()) {
+      return failed(Annotate(status, "resume the machine"));
+    }
+  } else if (absl::Status status = backend->Start(); !status.ok()) {
+    return failed(Annotate(status, "start the machine"));
+  }
+  for (absl::Duration pause = kFirstProbePause;;
+       pause = std::min(pause * 2, kLongestProbePause)) {
+    const absl::Status health = probe();
+    if (health.ok()) {
+      return health;
+    }
+    if (backend->state() == PowerState::kOff) {
+      return failed(absl::UnavailableError("the machine went off while it booted"));
+    }
+    if (absl::Now() >= deadline) {
+      return failed(absl::DeadlineExceededError(
+          absl::StrCat("the machine did not answer within ",
+                       absl::FormatDuration(options.boot_timeout), ": ", health.message())));
+    }
+    if (!Pause(pause)) {
+      return absl::CancelledError("the machine was stopped while it booted");
+    }
+  }
+}
+
+// How long to wait before the machine is brought back once more, or why it is not.
+absl::StatusOr<absl::Duration> Machine::Impl::NextRecovery(const absl::Status& cause) {
+  absl::MutexLock lock(&mutex);
+  const absl::Time now = absl::Now();
+  while (!recent.empty() && now - recent.front() > options.recovery_window) {
+    recent.pop_front();
+  }
+  if (recent.size() >= static_cast<size_t>(options.max_recoveries)) {
+    return WithAdvice(
+        Annotate(cause, absl::StrCat("the machine was brought back ", recent.size(),
+                                     " times within ",
+                                     absl::FormatDuration(options.recovery_window),
+                                     " and fails again")),
+        "read the machine's console log, then run `vibe machine start`");
+  }
+  const absl::Duration wait =
+      recent.empty() ? absl::ZeroDuration()
+                     : options.recovery_backoff * (int64_t{1} << std::min<size_t>(recent.size() - 1, 16));
+  recent.push_back(now);
+  ++recoveries;
+  return wait;
+}
+
+absl::Status Machine::Impl::Recover(const absl::Status& cause) {
+  absl::Status status = cause;
+  while (true) {
+    const absl::StatusOr<absl::Duration> wait = NextRecovery(status);
+    if (!wait.ok()) {
+      if (absl::Status killed = backend->Kill(); !killed.ok()) {
+        return Annotate(wait.status(), absl::StrCat("(", killed.message(), " too)"));
+      }
+      return wait.status();
+    }
+    if (!Pause(*wait)) {
+      return absl::CancelledError("the machine was stopped while it was brought back");
+    }
+    status = backend->Kill();
+    if (status.ok()) {
+      status = Boot();
+    }
+    if (status.ok() || absl::IsCancelled(status)) {
+      return status;
+    }
+  }
+}
+
+// Says with an error that the machine has to be brought back.
+absl::Status Machine::Impl::Heartbeat(int& missed) {
+  absl::Status health = probe();
+  const PowerState power = backend->state();
+  if (health.ok()) {
+    missed = 0;
+    return absl::OkStatus();
+  }
+  if (power == PowerState::kOff) {
+    return WithLog(absl::UnavailableError("the machine died"), backend->LastLog());
+  }
+  if (power == PowerState::kPaused) {
+    absl::MutexLock lock(&mutex);
+    if (Up()) {
+      SetState(MachineState::kPaused);
+    }
+    return absl::OkStatus();
+  }
+  if (++missed < options.missed_heartbeats) {
+    return absl::OkStatus();
+  }
+  return WithLog(absl::UnavailableError(absl::StrCat("the machine missed ", missed,
+                                                     " heartbeats: ", health.message())),
+                 backend->LastLog());
+}
+
+void Machine::Impl::Watch() {
+  int missed = 0;
+  absl::MutexLock lock(&mutex);
+  while (!quit) {
+    const absl::Time next = absl::Now() + options.heartbeat;
+    while (!quit && !adopting && absl::Now() < next) {
+      changed.WaitWithDeadline(&mutex, next);
+    }
+    if (adopting) {
+      adopting = false;
+      mutex.Unlock();
+      absl::Status status = Boot();
+      if (!status.ok() && !absl::IsCancelled(status)) {
+        status = Recover(status);
+      }
+      mutex.Lock();
+      FinishBoot(status).IgnoreError();
+      continue;
+    }
+    if (quit || !Up()) {
+      missed = 0;
+      continue;
+    }
+    const uint64_t watched = boots;
+    mutex.Unlock();
+    absl::Status fault = Heartbeat(missed);
+    mutex.Lock();
+    if (fault.ok() || quit || !Up() || boots != watched) {
+      continue;  // well, or somebody stopped or booted it meanwhile
+    }
+    missed = 0;
+    SetState(MachineState::kBooting);
+    mutex.Unlock();
+    fault = Recover(fault);
+    mutex.Lock();
+    FinishBoot(fault).IgnoreError();
+  }
+}
+
+absl::Status Machine::Impl::PowerOff(const std::function<absl::Status()>& request) {
+  if (backend->state() == PowerState::kPaused) {
+    if (absl::Status status = backend->Resume(); !status.ok()) {
+      return backend->Kill();  // frozen for good: there is nobody to ask
+    }
+  }
+  if (request && backend->state() == PowerState::kOn) {
+    request().IgnoreError();  // what it could not stop is stopped with the machine
+  }
+  const absl::Time deadline = absl::Now() + options.shutdown_timeout;
+  if (backend->RequestShutdown().ok()) {
+    while (backend->state() != PowerState::kOff && absl::Now() < deadline) {
+      absl::SleepFor(kPowerPollPause);
+    }
+  }
+  return backend->Kill();  // also clears away what a machine that went off by itself may leave
+}
+
+Machine::Machine(std::unique_ptr<VirtualMachine> backend, Probe probe, Options options)
+    : impl_(std::make_unique<Impl>(std::move(backend), std::move(probe), options)) {
+  impl_->watcher = std::thread([this] { impl_->Watch(); });
+}
+
+Machine::~Machine() {
+  {
+    absl::MutexLock lock(&impl_->mutex);
+    impl_->quit = true;
+    impl_->changed.SignalAll();
+  }
+  impl_->watcher.join();
+}
+
+absl::Status Machine::EnsureReady() {
+  Impl& m = *impl_;
+  absl::MutexLock lock(&m.mutex);
+  while (true) {
+    if (m.Up()) {
+      return absl::OkStatus();
+    }
+    if (m.state == MachineState::kShuttingDown) {
+      m.changed.Wait(&m.mutex);
+    } else if (m.state == MachineState::kBooting) {
+      const uint64_t before = m.boots;
+      while (m.boots == before && m.state == MachineState::kBooting) {
+        m.changed.Wait(&m.mutex);
+      }
+      if (m.boots != before) {
+        return m.last_boot;
+      }
+    } else {
+      m.SetState(MachineState::kBooting);
+      m.mutex.Unlock();
+      const absl::Status status = m.Boot();
+      m.mutex.Lock();
+      return m.FinishBoot(status);
+    }
+  }
+}
+
+void Machine::Adopt() {
+  Impl& m = *impl_;
+  {
+    absl::MutexLock lock(&m.mutex);
+    if (m.state != MachineState::kStopped) {
+      return;
+    }
+    m.SetState(MachineState::kBooting);
+  }
+  const PowerState power = m.backend->state();
+  const bool healthy = power == PowerState::kOn && m.probe().ok();
+  absl::MutexLock lock(&m.mutex);
+  if (healthy) {
+    m.FinishBoot(absl::OkStatus()).IgnoreError();
+  } else if (power == PowerState::kOn) {
+    m.adopting = true;  // the watcher goes on with it
+    m.changed.SignalAll();
+  } else {
+    m.SetState(power == PowerState::kPaused ? MachineState::kPaused : MachineState::kStopped);
+  }
+}
+
+absl::StatusOr<UniqueFd> Machine::Dial(uint32_t port) {
+  {
+    absl::MutexLock lock(&impl_->mutex);
+    if (impl_->state == MachineState::kStopped) {
+      return WithAdvice(absl::UnavailableError("the machine is not running"),
+                        "start it with `vibe machine start`");
+    }
+  }
+  return impl_->backend->Dial(port);
+}
+
+absl::Status Machine::Stop(const std::function<absl::Status()>& request) {
+  Impl& m = *impl_;
+  absl::MutexLock lock(&m.mutex);
+  ++m.stops;
+  m.changed.SignalAll();
+  while (m.state == MachineState::kBooting || m.state == MachineState::kShuttingDown) {
+    m.changed.Wait(&m.mutex);
+  }
+  --m.stops;
+  const bool up = m.Up();
+  m.SetState(MachineState::kShuttingDown);
+  m.mutex.Unlock();
+  // A machine that is not in use may still run: one that nobody adopted, or whose boot was cut short.
+  absl::Status status = m.backend->state() == PowerState::kOff && !up
+                            ? absl::OkStatus()
+                            : m.PowerOff(up ? request : nullptr);
+  m.mutex.Lock();
+  m.SetState(status.ok() ? MachineState::kStopped : MachineState::kError);
+  if (!status.ok()) {
+    status = Annotate(status, "stop the machine");
+    m.error = std::string(status.message());
+  }
+  return status;
+}
+
+MachineStatus Machine::status() const {
+  absl::MutexLock lock(&impl_->mutex);
+  return {.state = impl_->state,
+          .backend = impl_->backend->name(),
+          .error = impl_->error,
+          .ready_since = impl_->Up() ? impl_->ready_since : absl::InfinitePast(),
+          .recoveries = impl_->recoveries};
+}
+
+}  // namespace vibe::vm

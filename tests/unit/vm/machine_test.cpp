@@ -1,0 +1,250 @@
+#include "vm/machine.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <functional>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "base/status.h"
+#include "scripted_machine.h"
+
+namespace vibe::vm {
+namespace {
+
+using testing::ScriptedMachine;
+
+constexpr absl::Duration kPatience = absl::Seconds(10);
+
+bool Eventually(const std::function<bool()>& condition) {
+  const absl::Time deadline = absl::Now() + kPatience;
+  while (!condition()) {
+    if (absl::Now() > deadline) {
+      return false;
+    }
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  return true;
+}
+
+class MachineTest : public ::testing::Test {
+ protected:
+  MachineTest() {
+    options_.boot_timeout = absl::Seconds(10);
+    options_.shutdown_timeout = absl::Milliseconds(100);
+    options_.heartbeat = absl::Milliseconds(5);
+    options_.missed_heartbeats = 3;
+    options_.max_recoveries = 3;
+    options_.recovery_backoff = absl::Milliseconds(1);
+    auto backend = std::make_unique<ScriptedMachine>();
+    backend_ = backend.get();
+    owned_ = std::move(backend);
+  }
+
+  Machine& machine() {
+    if (machine_ == nullptr) {
+      machine_ = std::make_unique<Machine>(
+          std::move(owned_), [backend = backend_] { return backend->Health(); }, options_);
+    }
+    return *machine_;
+  }
+  bool Becomes(MachineState state) {
+    return Eventually([&] { return machine().status().state == state; });
+  }
+
+  Machine::Options options_;
+  ScriptedMachine* backend_;
+
+ private:
+  std::unique_ptr<VirtualMachine> owned_;
+  std::unique_ptr<Machine> machine_;
+};
+
+TEST_F(MachineTest, BootsOnTheFirstNeedAndOnlyOnce) {
+  EXPECT_EQ(machine().status().state, MachineState::kStopped);
+  EXPECT_TRUE(machine().EnsureReady().ok());
+  EXPECT_TRUE(machine().EnsureReady().ok());
+  EXPECT_EQ(machine().status().state, MachineState::kReady);
+  EXPECT_EQ(machine().status().backend, "scripted");
+  EXPECT_NE(machine().status().ready_since, absl::InfinitePast());
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::starts), 1);
+}
+
+TEST_F(MachineTest, ConcurrentCallersShareOneBoot) {
+  backend_->answers_after_start = false;
+  machine();
+  std::vector<std::thread> callers;
+  std::atomic<int> ready = 0;
+  for (int i = 0; i < 8; ++i) {
+    callers.emplace_back([&] { ready += machine().EnsureReady().ok() ? 1 : 0; });
+  }
+  EXPECT_TRUE(Becomes(MachineState::kBooting));
+  backend_->Answer(true);
+  for (std::thread& caller : callers) {
+    caller.join();
+  }
+  EXPECT_EQ(ready, 8);
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::starts), 1);
+}
+
+TEST_F(MachineTest, AFailedStartIsAnErrorWithItsReasonAndCanBeTriedAgain) {
+  backend_->start_status = absl::FailedPreconditionError("containerd is not installed");
+  const absl::Status status = machine().EnsureReady();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(machine().status().state, MachineState::kError);
+  EXPECT_EQ(machine().status().error, "start the machine: containerd is not installed");
+  {
+    absl::MutexLock lock(&backend_->mutex);
+    backend_->start_status = absl::OkStatus();
+  }
+  EXPECT_TRUE(machine().EnsureReady().ok());
+  EXPECT_EQ(machine().status().error, "");
+}
+
+TEST_F(MachineTest, ABootThatTakesTooLongIsEndedAndShowsTheConsole) {
+  options_.boot_timeout = absl::Milliseconds(30);
+  backend_->answers_after_start = false;
+  const absl::Status status = machine().EnsureReady();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded) << status;
+  EXPECT_EQ(LogOf(status), std::vector<std::string>{"the last words"});
+  EXPECT_EQ(backend_->state(), PowerState::kOff);
+}
+
+TEST_F(MachineTest, AMachineThatDiesWhileItBootsIsAnErrorAtOnce) {
+  backend_->answers_after_start = false;
+  machine();
+  std::thread caller([&] {
+    EXPECT_EQ(machine().EnsureReady().code(), absl::StatusCode::kUnavailable);
+  });
+  EXPECT_TRUE(Eventually([&] { return backend_->state() == PowerState::kOn; }));
+  backend_->Set(PowerState::kOff).IgnoreError();
+  caller.join();
+}
+
+TEST_F(MachineTest, ADeadMachineIsBroughtBack) {
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  backend_->Set(PowerState::kOff).IgnoreError();
+  EXPECT_TRUE(Eventually([&] { return machine().status().recoveries == 1; }));
+  EXPECT_TRUE(machine().EnsureReady().ok());
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::starts), 2);
+}
+
+TEST_F(MachineTest, AHungMachineIsForcedDownAndBroughtBack) {
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  backend_->Answer(false);
+  EXPECT_TRUE(Eventually([&] { return machine().status().recoveries == 1; }));
+  EXPECT_TRUE(Becomes(MachineState::kReady));
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::forced), 1);
+}
+
+TEST_F(MachineTest, AFewMissedHeartbeatsAreNothing) {
+  options_.missed_heartbeats = 1000;
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  const int before = backend_->Count(&ScriptedMachine::probes);
+  backend_->Answer(false);
+  EXPECT_TRUE(
+      Eventually([&] { return backend_->Count(&ScriptedMachine::probes) > before + 5; }));
+  backend_->Answer(true);
+  EXPECT_EQ(machine().status().state, MachineState::kReady);
+  EXPECT_EQ(machine().status().recoveries, 0);
+}
+
+TEST_F(MachineTest, AMachineThatKeepsDyingStaysDownUntilSomebodyAsks) {
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  {
+    absl::MutexLock lock(&backend_->mutex);
+    backend_->start_status = absl::InternalError("no memory");
+    backend_->power = PowerState::kOff;
+  }
+  EXPECT_TRUE(Becomes(MachineState::kError));
+  EXPECT_EQ(machine().status().recoveries, 3);
+  EXPECT_NE(machine().status().error.find("no memory"), std::string::npos)
+      << machine().status().error;
+  {
+    absl::MutexLock lock(&backend_->mutex);
+    backend_->start_status = absl::OkStatus();
+  }
+  EXPECT_TRUE(machine().EnsureReady().ok());
+}
+
+TEST_F(MachineTest, StopAsksTheSupervisorThenTheBackend) {
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  bool asked = false;
+  EXPECT_TRUE(machine()
+                  .Stop([&] {
+                    asked = true;
+                    EXPECT_EQ(backend_->state(), PowerState::kOn);
+                    return absl::OkStatus();
+                  })
+                  .ok());
+  EXPECT_TRUE(asked);
+  EXPECT_EQ(machine().status().state, MachineState::kStopped);
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::shutdown_requests), 1);
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::forced), 0);
+  EXPECT_EQ(machine().Dial(1024).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(MachineTest, AMachineThatDoesNotPowerOffIsForced) {
+  backend_->obeys_shutdown = false;
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  EXPECT_TRUE(machine().Stop([] { return absl::DeadlineExceededError("hung"); }).ok());
+  EXPECT_EQ(machine().status().state, MachineState::kStopped);
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::forced), 1);
+}
+
+TEST_F(MachineTest, StopEndsABoot) {
+  backend_->answers_after_start = false;
+  machine();
+  std::thread caller([&] {
+    EXPECT_EQ(machine().EnsureReady().code(), absl::StatusCode::kCancelled);
+  });
+  EXPECT_TRUE(Becomes(MachineState::kBooting));
+  EXPECT_TRUE(machine().Stop(nullptr).ok());
+  caller.join();
+  EXPECT_EQ(machine().status().state, MachineState::kStopped);
+  EXPECT_EQ(backend_->state(), PowerState::kOff);
+}
+
+TEST_F(MachineTest, StoppingAStoppedMachineIsFine) {
+  EXPECT_TRUE(machine().Stop(nullptr).ok());
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::shutdown_requests), 0);
+}
+
+TEST_F(MachineTest, AdoptTakesOverAMachineThatRunsWithoutStartingOne) {
+  machine().Adopt();
+  EXPECT_EQ(machine().status().state, MachineState::kStopped);
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::starts), 0);
+  backend_->Answer(true);
+  backend_->Set(PowerState::kOn).IgnoreError();
+  machine().Adopt();
+  EXPECT_EQ(machine().status().state, MachineState::kReady);
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::starts), 0);
+  EXPECT_EQ(machine().status().recoveries, 0);
+}
+
+TEST_F(MachineTest, AdoptRepairsAMachineThatDoesNotAnswer) {
+  options_.boot_timeout = absl::Milliseconds(50);
+  backend_->power = PowerState::kOn;
+  backend_->answers_after_start = false;
+  machine().Adopt();
+  EXPECT_EQ(machine().status().state, MachineState::kBooting);
+  {
+    absl::MutexLock lock(&backend_->mutex);
+    backend_->answers_after_start = true;
+  }
+  EXPECT_TRUE(Becomes(MachineState::kReady));
+}
+
+TEST_F(MachineTest, APausedMachineIsResumedWhenItIsNeeded) {
+  backend_->power = PowerState::kPaused;
+  backend_->answers = true;
+  machine().Adopt();
+  EXPECT_EQ(machine().status().state, MachineState::kPaused);
+  EXPECT_TRUE(machine().EnsureReady().ok());
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::resumes), 1);
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::starts), 0);
+}
+
+}  // namespace
+}  // namespace vibe::vm

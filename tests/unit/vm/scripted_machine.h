@@ -1,0 +1,91 @@
+// A VirtualMachine that does what a test says, and counts what it was asked. Thread-safe.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "vm/virtual_machine.h"
+
+namespace vibe::vm::testing {
+
+class ScriptedMachine : public VirtualMachine {
+ public:
+  std::string name() const override { return "scripted"; }
+
+  absl::Status Start() override {
+    absl::MutexLock lock(&mutex);
+    ++starts;
+    if (start_status.ok()) {
+      power = PowerState::kOn;
+      answers = answers_after_start;
+    }
+    return start_status;
+  }
+  absl::StatusOr<UniqueFd> Dial(uint32_t) override {
+    return absl::UnavailableError("nobody listens");
+  }
+  absl::Status RequestShutdown() override {
+    absl::MutexLock lock(&mutex);
+    ++shutdown_requests;
+    if (obeys_shutdown) {
+      power = PowerState::kOff;
+    }
+    return absl::OkStatus();
+  }
+  absl::Status Kill() override {
+    absl::MutexLock lock(&mutex);
+    ++kills;
+    if (power != PowerState::kOff) {
+      ++forced;
+    }
+    power = PowerState::kOff;
+    return absl::OkStatus();
+  }
+  absl::Status Pause() override { return Set(PowerState::kPaused); }
+  absl::Status Resume() override {
+    absl::MutexLock lock(&mutex);
+    ++resumes;
+    power = PowerState::kOn;
+    return absl::OkStatus();
+  }
+  PowerState state() const override {
+    absl::MutexLock lock(&mutex);
+    return power;
+  }
+  std::vector<std::string> LastLog() const override { return {"the last words"}; }
+
+  absl::Status Set(PowerState next) {
+    absl::MutexLock lock(&mutex);
+    power = next;
+    return absl::OkStatus();
+  }
+  void Answer(bool yes) {
+    absl::MutexLock lock(&mutex);
+    answers = yes;
+  }
+  // What Machine::Probe asks.
+  absl::Status Health() const {
+    absl::MutexLock lock(&mutex);
+    ++probes;
+    return power == PowerState::kOn && answers ? absl::OkStatus()
+                                               : absl::UnavailableError("no answer");
+  }
+  int Count(const int ScriptedMachine::*counter) const {
+    absl::MutexLock lock(&mutex);
+    return this->*counter;
+  }
+
+  mutable absl::Mutex mutex;
+  absl::Status start_status;
+  PowerState power = PowerState::kOff;
+  bool answers = false;
+  bool answers_after_start = true;
+  bool obeys_shutdown = true;
+  int starts = 0, kills = 0, forced = 0, shutdown_requests = 0, resumes = 0;
+  mutable int probes = 0;
+};
+
+}  // namespace vibe::vm::testing
