@@ -1,0 +1,84 @@
+#include "host/daemon.h"
+
+#include <unistd.h>
+
+#include <utility>
+
+#include "base/status.h"
+#include "base/unix_socket.h"
+#include "host/api_server.h"
+#include "host/doctor.h"
+#include "host/home.h"
+#include "host/library.h"
+#include "host/port_forwarder.h"
+#include "host/project_watch.h"
+#include "host/projects.h"
+#include "host/routes.h"
+#include "host/supervisor_client.h"
+#include "rpc/ports.h"
+#include "spdlog/spdlog.h"
+#include "vm/machine.h"
+
+namespace vibe::host {
+
+// Built from top to bottom; each may use those above it.
+struct Daemon::Parts {
+  Parts(std::unique_ptr<Library> projects_library, Options options)
+      : home(std::move(options.home)),
+        library(std::move(projects_library)),
+        reason(std::move(options.backend.reason)),
+        supervisor([this] { return machine->Dial(rpc::kSupervisorPort); }),
+        machine(std::make_unique<vm::Machine>(std::move(options.backend.machine),
+                                              [this] { return supervisor.Health().status(); },
+                                              vm::Machine::Options())),
+        ports([this] { return machine->Dial(rpc::kForwardPort); }),
+        projects({*library, *machine, supervisor, ports}),
+        doctor(*library, *machine, supervisor, home, reason),
+        version(std::move(options.version)) {}
+
+  const std::filesystem::path home;
+  const std::unique_ptr<Library> library;
+  const std::string reason;
+  SupervisorClient supervisor;
+  // Its watcher may ask for the supervisor's health before the constructor returns.
+  std::unique_ptr<vm::Machine> machine;
+  PortForwarder ports;
+  Projects projects;
+  const Doctor doctor;
+  const std::string version;
+  std::unique_ptr<ProjectWatch> watch;
+  std::unique_ptr<ApiServer> server;
+};
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Options options) {
+  VIBE_ASSIGN_OR_RETURN(auto library, Library::Load(options.home / "projects"));
+  for (const std::string& broken : library->broken()) {
+    spdlog::error("the library has a file that cannot be read: {}", broken);
+  }
+  auto parts = std::make_unique<Parts>(std::move(library), std::move(options));
+  Parts& p = *parts;
+  std::unique_ptr<Daemon> daemon(new Daemon(std::move(parts)));
+  p.machine->Adopt();
+  VIBE_ASSIGN_OR_RETURN(UniqueFd listener, ListenUnix(p.home / kSocketName));
+  p.watch = std::make_unique<ProjectWatch>(p.projects, *p.machine, p.supervisor, p.ports);
+  ApiServer::Options serving;
+  serving.version = p.version;
+  p.server = std::make_unique<ApiServer>(
+      std::move(listener),
+      MakeRoutes({p.projects, *p.machine, p.supervisor, p.ports, p.doctor, p.reason, p.version, p.home}),
+      serving);
+  return daemon;
+}
+
+Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Daemon::~Daemon() {
+  if (parts_->server != nullptr) {
+    // From here on a client starts a new vibed.
+    ::unlink((parts_->home / kSocketName).c_str());
+  }
+  parts_->server.reset();
+  parts_->watch.reset();
+}
+
+}  // namespace vibe::host

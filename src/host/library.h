@@ -1,0 +1,50 @@
+// The library of projects on this computer: DIR/<id>/project.json, one file per project, replaced whole.
+// Thread-safe; every change is on the disk when the call returns.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "host/project_record.h"
+
+namespace vibe::host {
+
+class Library {
+ public:
+  // Reads all projects. A file that cannot be read or understood is reported by broken() and left alone.
+  static absl::StatusOr<std::unique_ptr<Library>> Load(std::filesystem::path directory);
+
+  // Sorted by name, without removed ones.
+  std::vector<ProjectRecord> All() const;
+  // By id or name; NOT_FOUND names what was asked.
+  absl::StatusOr<ProjectRecord> Find(absl::string_view ref) const;
+  // The project with that name; else one that was removed with its data kept, of the same app.
+  std::optional<ProjectRecord> FindForOpen(absl::string_view name, absl::string_view app_id) const;
+
+  // Adds or replaces by id. CONFLICT when another project has the name.
+  absl::Status Put(const ProjectRecord& record);
+  // Forgets a project; one that is not there is a success.
+  absl::Status Remove(const std::string& id);
+
+  // One line for each file that could not be loaded.
+  const std::vector<std::string>& broken() const { return broken_; }
+
+ private:
+  explicit Library(std::filesystem::path directory);
+
+  const std::filesystem::path directory_;
+  std::vector<std::string> broken_;  // set by Load only
+  mutable absl::Mutex mutex_;
+  std::map<std::string, ProjectRecord> records_ ABSL_GUARDED_BY(mutex_);  // by id
+};
+
+}  // namespace vibe::host

@@ -1,0 +1,37 @@
+#include "host/machine_view.h"
+
+#include "absl/time/time.h"
+
+namespace vibe::host {
+
+nlohmann::json MachineJson(const vm::Machine& machine, SupervisorClient& supervisor,
+                           const std::string& reason) {
+  const vm::MachineStatus status = machine.status();
+  const bool up =
+      status.state == vm::MachineState::kReady || status.state == vm::MachineState::kBusy;
+  nlohmann::json json{
+      {"state", vm::StateName(status.state)},
+      {"backend", status.backend},
+      {"reason", reason},
+      {"error", status.error},
+      {"readySince", nullptr},
+      {"recoveries", status.recoveries},
+      {"supervisorVersion", ""},
+      {"containerdVersion", ""},
+      {"disk", nullptr}};
+  if (!up) {
+    return json;
+  }
+  json["readySince"] =
+      absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", status.ready_since, absl::UTCTimeZone());
+  if (const auto health = supervisor.Health(); health.ok()) {
+    json["supervisorVersion"] = health->version();
+    json["containerdVersion"] = health->containerd_version();
+  }
+  if (const auto disk = supervisor.DiskUsage(); disk.ok()) {
+    json["disk"] = {{"totalBytes", disk->total_bytes()}, {"freeBytes", disk->free_bytes()}};
+  }
+  return json;
+}
+
+}  // namespace vibe::host

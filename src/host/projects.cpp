@@ -1,0 +1,570 @@
+#include "host/projects.h"
+
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "base/random.h"
+#include "base/status.h"
+#include "host/project_view.h"
+#include "manifest/parse.h"
+#include "spdlog/spdlog.h"
+
+namespace vibe::host {
+namespace {
+
+// A client that interrupts one operation and asks for another at once finds the first one's end still under way.
+constexpr absl::Duration kLockPatience = absl::Seconds(10);
+
+SupervisorClient::ProgressSink Forward(const ProgressSink& progress) {
+  return [&progress](const v1::Progress& event) { progress(FromProto(event)); };
+}
+
+absl::Status BadName(const std::string& name) {
+  return WithAdvice(
+      absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is not a project name")),
+      "use up to 63 lower-case letters, digits and hyphens, not beginning with a hyphen");
+}
+
+void Override(std::optional<bool>& decision, const std::optional<bool>& given) {
+  decision = given ? given : decision;
+}
+
+Decisions Merge(Decisions decisions, const Decisions& given) {
+  Override(decisions.network, given.network);
+  Override(decisions.expose_ports, given.expose_ports);
+  Override(decisions.host_file_import, given.host_file_import);
+  return decisions;
+}
+
+bool SameGrants(const Decisions& a, const Decisions& b) {
+  return a.network.value_or(false) == b.network.value_or(false) &&
+         a.expose_ports.value_or(false) == b.expose_ports.value_or(false) &&
+         a.host_file_import.value_or(false) == b.host_file_import.value_or(false);
+}
+
+absl::Status CheckDecided(const manifest::Manifest& manifest, const Decisions& decisions) {
+  const std::vector<std::string> open = Undecided(manifest, decisions);
+  if (open.empty()) {
+    return absl::OkStatus();
+  }
+  return WithAdvice(absl::FailedPreconditionError(
+                        absl::StrCat(manifest.name, " asks for capabilities that nobody has allowed "
+                                                    "or refused yet: ",
+                                     absl::StrJoin(open, "; "))),
+                    "run `vibe open` in a terminal and answer, or with --yes to allow all");
+}
+
+// The service that `name` means: it may be left out when there is one only.
+absl::StatusOr<std::string> ServiceForExec(const v1::Project& live, const std::string& name) {
+  std::vector<std::string> names;
+  for (const v1::ServiceStatus& service : live.services()) {
+    names.push_back(service.name());
+    if (service.name() == name || (name.empty() && live.services_size() == 1)) {
+      if (service.status() == v1::STATUS_RUNNING || service.status() == v1::STATUS_STARTING) {
+        return service.name();
+      }
+      return WithService(Error(absl::StatusCode::kFailedPrecondition, Reason::kNotRunning,
+                               absl::StrCat("the service ", service.name(), " is not running")),
+                         service.name());
+    }
+  }
+  const std::string list = absl::StrJoin(names, ", ");
+  if (name.empty()) {
+    return WithAdvice(absl::InvalidArgumentError("the project has several services"),
+                      absl::StrCat("say which one: ", list));
+  }
+  return WithAdvice(Error(absl::StatusCode::kNotFound, Reason::kNotFound,
+                          absl::StrCat("there is no service called ", name)),
+                    absl::StrCat("the services are ", list));
+}
+
+bool IsRemoval(Pending pending) {
+  return pending == Pending::kRemove || pending == Pending::kRemoveKeepingData;
+}
+
+}  // namespace
+
+// ---- what is there ----------------------------------------------------------------------------------
+
+bool Projects::MachineIsUp() const {
+  const vm::MachineState state = world_.machine.status().state;
+  return state == vm::MachineState::kReady || state == vm::MachineState::kBusy;
+}
+
+Projects::Live Projects::AskMachine(Cancellation& cancel) {
+  Live live;
+  const vm::MachineStatus machine = world_.machine.status();
+  if (!MachineIsUp()) {
+    if (machine.state == vm::MachineState::kError) {
+      live.message = absl::StrCat("the machine does not run: ", machine.error);
+    }
+    return live;
+  }
+  const auto projects = world_.supervisor.ListProjects(cancel);
+  if (!projects.ok()) {
+    live.message = std::string(projects.status().message());
+    return live;
+  }
+  for (const v1::Project& project : *projects) {
+    live.projects[project.id()] = project;
+  }
+  return live;
+}
+
+Projects::Json Projects::View(const ProjectRecord& record, const v1::Project* live,
+                              const std::string& message) const {
+  const absl::MutexLock lock(&mutex_);
+  const auto problem = problems_.find(record.id);
+  const bool tell = message.empty() && problem != problems_.end() && live != nullptr && IsActive(*live);
+  return ProjectJson(record, live, tell ? problem->second : message);
+}
+
+absl::StatusOr<Projects::Json> Projects::ViewNow(const std::string& id,
+                                                 const v1::Project& live) const {
+  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, world_.library.Find(id));
+  return View(record, &live, "");
+}
+
+void Projects::SetProblem(const std::string& id, const std::string& message) {
+  const absl::MutexLock lock(&mutex_);
+  if (message.empty()) {
+    problems_.erase(id);
+  } else if (problems_[id] != message) {
+    problems_[id] = message;
+    spdlog::warn("project {}: {}", id, message);
+  }
+}
+
+Projects::Json Projects::List(Cancellation& cancel) {
+  Json list = Json::array();
+  const std::vector<ProjectRecord> records = world_.library.All();
+  const Live live = records.empty() ? Live() : AskMachine(cancel);
+  for (const ProjectRecord& record : records) {
+    const auto found = live.projects.find(record.id);
+    list.push_back(
+        View(record, found == live.projects.end() ? nullptr : &found->second, live.message));
+  }
+  return list;
+}
+
+absl::StatusOr<Projects::Json> Projects::Get(const std::string& ref, Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, world_.library.Find(ref));
+  const Live live = AskMachine(cancel);
+  const auto found = live.projects.find(record.id);
+  return View(record, found == live.projects.end() ? nullptr : &found->second, live.message);
+}
+
+absl::StatusOr<Projects::Json> Projects::Inspect(const std::string& path, const std::string& name,
+                                                 Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(const AppFolder app, AppFolder::Open(path));
+  const manifest::Manifest& manifest = app.manifest();
+  const std::string project_name = name.empty() ? Slug(manifest.name) : name;
+  if (!IsProjectName(project_name)) {
+    return BadName(project_name);
+  }
+  Json project;
+  Decisions decisions;
+  const auto record = world_.library.FindForOpen(project_name, manifest.id);
+  if (record && !record->removed && record->app_id == manifest.id) {
+    decisions = record->decisions;
+    VIBE_ASSIGN_OR_RETURN(project, Get(record->id, cancel));
+  }
+  return Json{{"name", project_name},
+              {"app", {{"id", manifest.id}, {"name", manifest.name}, {"version", manifest.version}}},
+              {"path", app.root().string()},
+              {"project", project},
+              {"capabilities", CapabilitiesJson(manifest, decisions)}};
+}
+
+// ---- open -------------------------------------------------------------------------------------------
+
+absl::StatusOr<ProjectLocks::Held> Projects::Lock(const ProjectRecord& record,
+                                                  const char* operation,
+                                                  const Cancellation& cancel) {
+  return locks_.Lock(record.name, operation, kLockPatience, cancel);
+}
+
+absl::Status Projects::EnsureMachine(const ProgressSink& progress, Cancellation& cancel) {
+  if (!MachineIsUp()) {
+    progress({.phase = "boot", .service = "", .item = "", .done = 0, .total = 0, .unit = ""});
+    VIBE_RETURN_IF_ERROR(world_.machine.EnsureReady());
+  }
+  return cancel.Check();
+}
+
+absl::StatusOr<std::optional<v1::Project>> Projects::FindLive(const std::string& id,
+                                                              Cancellation& cancel) {
+  absl::StatusOr<v1::Project> live = world_.supervisor.GetProject(id, cancel);
+  if (absl::IsNotFound(live.status())) {
+    return std::optional<v1::Project>();
+  }
+  VIBE_RETURN_IF_ERROR(live.status());
+  return std::optional<v1::Project>(*std::move(live));
+}
+
+// The record to open: an earlier one of the same app, or a new one, which is in the library afterwards.
+absl::StatusOr<ProjectRecord> Projects::PrepareOpen(const AppFolder& app, const std::string& name,
+                                                    const Decisions& decisions,
+                                                    const ProgressSink& progress,
+                                                    Cancellation& cancel) {
+  const manifest::Manifest& manifest = app.manifest();
+  std::optional<ProjectRecord> known = world_.library.FindForOpen(name, manifest.id);
+  if (known && !known->removed && known->app_id != manifest.id) {
+    return WithAdvice(Error(absl::StatusCode::kAlreadyExists, Reason::kConflict,
+                            absl::StrCat("the project ", name, " belongs to another app, ",
+                                         known->app_id)),
+                      "choose another name with --name");
+  }
+  if (known && IsRemoval(known->pending)) {
+    VIBE_RETURN_IF_ERROR(CheckDecided(manifest, decisions));
+    VIBE_RETURN_IF_ERROR(
+        RemoveLocked(*known, known->pending == Pending::kRemoveKeepingData, progress, cancel));
+    known = world_.library.FindForOpen(name, manifest.id);
+  }
+  if (known && !known->removed) {
+    known->decisions = Merge(known->decisions, decisions);
+    VIBE_RETURN_IF_ERROR(CheckDecided(manifest, known->decisions));
+    return *std::move(known);
+  }
+  VIBE_RETURN_IF_ERROR(CheckDecided(manifest, decisions));
+  ProjectRecord record;
+  record.id = known ? known->id : RandomUuid();
+  record.name = name;
+  record.app_id = manifest.id;
+  record.app_version = manifest.version;
+  record.path = app.root().string();
+  record.created_at = known ? known->created_at : absl::Now();
+  record.decisions = decisions;
+  record.services = MergeServices(manifest, known ? known->services : std::vector<RecordedService>());
+  VIBE_RETURN_IF_ERROR(world_.library.Put(record));
+  return record;
+}
+
+// Makes the machine know the project as the folder and the record say.
+absl::StatusOr<v1::Project> Projects::Bring(const AppFolder& app, const ProjectRecord& record,
+                                            const ProgressSink& progress, Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(const v1::PackageIndex index,
+                        app.Index([&](uint64_t, uint64_t) { return cancel.Check(); }));
+  uint64_t total = 0;
+  for (const v1::PackageFile& file : index.files()) {
+    total += file.size();
+  }
+  FileReader reader(app.files());
+  uint64_t done = 0;
+  const auto next = [&]() -> absl::StatusOr<std::string> {
+    VIBE_ASSIGN_OR_RETURN(std::string chunk, reader.Next());
+    if (!chunk.empty()) {
+      done += chunk.size();
+      progress({.phase = "upload", .service = "", .item = "", .done = done, .total = total, .unit = "bytes"});
+    }
+    return chunk;
+  };
+  v1::EnsureProjectRequest request;
+  VIBE_ASSIGN_OR_RETURN(*request.mutable_package_digest(),
+                        world_.supervisor.ImportPackage(index, next, cancel));
+  request.set_id(record.id);
+  request.set_name(record.name);
+  request.set_manifest_json(manifest::ToJson(app.manifest()));
+  v1::Grants& grants = *request.mutable_grants();
+  grants.set_network(record.decisions.network.value_or(false));
+  grants.set_expose_ports(record.decisions.expose_ports.value_or(false));
+  grants.set_host_file_import(record.decisions.host_file_import.value_or(false));
+  return world_.supervisor.EnsureProject(request, cancel);
+}
+
+absl::StatusOr<Projects::Json> Projects::Open(const OpenRequest& request,
+                                              const ProgressSink& progress, Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(AppFolder app, AppFolder::Open(request.path));
+  VIBE_RETURN_IF_ERROR(app.List());
+  const std::string name = request.name.empty() ? Slug(app.manifest().name) : request.name;
+  if (!IsProjectName(name)) {
+    return BadName(name);
+  }
+  VIBE_ASSIGN_OR_RETURN(const auto held, locks_.Lock(name, "open", kLockPatience, cancel));
+  VIBE_ASSIGN_OR_RETURN(ProjectRecord record,
+                        PrepareOpen(app, name, request.decisions, progress, cancel));
+  VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
+  VIBE_ASSIGN_OR_RETURN(const std::optional<v1::Project> before, FindLive(record.id, cancel));
+  VIBE_ASSIGN_OR_RETURN(const v1::Project after, Bring(app, record, progress, cancel));
+  const absl::StatusOr<ProjectRecord> stored = world_.library.Find(record.id);
+  const bool regranted = stored.ok() && !SameGrants(stored->decisions, record.decisions);
+  record.app_version = app.manifest().version;
+  record.path = app.root().string();
+  record.pending = Pending::kNone;
+  record.services = MergeServices(app.manifest(), record.services);
+  VIBE_RETURN_IF_ERROR(world_.library.Put(record));
+  // What runs still runs as it was started; a change reaches it by a restart only.
+  if (before && IsActive(*before) && ((before->opened() && !after.opened()) || regranted)) {
+    VIBE_RETURN_IF_ERROR(StopLocked(record, std::nullopt, progress, cancel).status());
+  }
+  return StartLocked(record, progress, cancel);
+}
+
+// ---- start and stop ---------------------------------------------------------------------------------
+
+absl::Status Projects::ReservePorts(ProjectRecord& record, const v1::Project& live) {
+  std::vector<ForwardedPort> ports = PortsToForward(record, live);
+  std::set<uint16_t> others;
+  for (const ProjectRecord& other : world_.library.All()) {
+    for (const RecordedService& service : other.services) {
+      for (const RecordedPort& port : service.ports) {
+        others.insert(other.id == record.id ? uint16_t{0} : port.host_port);
+      }
+    }
+  }
+  VIBE_RETURN_IF_ERROR(world_.ports.Reserve(record.id, ports, others));
+  bool changed = false;
+  for (const ForwardedPort& port : ports) {
+    for (RecordedService& service : record.services) {
+      for (RecordedPort& known : service.ports) {
+        if (service.name == port.service && known.container_port == port.container_port &&
+            known.protocol == manifest::Protocol::kTcp) {
+          changed = changed || known.host_port != port.host_port;
+          known.host_port = port.host_port;
+        }
+      }
+    }
+  }
+  return changed ? world_.library.Put(record) : absl::OkStatus();
+}
+
+absl::StatusOr<Projects::Json> Projects::StartLocked(const ProjectRecord& started,
+                                                     const ProgressSink& progress,
+                                                     Cancellation& cancel) {
+  ProjectRecord record = started;
+  VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
+  VIBE_ASSIGN_OR_RETURN(std::optional<v1::Project> live, FindLive(record.id, cancel));
+  if (!live) {
+    // The machine is new, or was reset: it gets the app from its folder again.
+    absl::StatusOr<AppFolder> app = AppFolder::Open(record.path);
+    absl::Status status = app.ok() ? app->List() : app.status();
+    if (!status.ok()) {
+      return Annotate(status, absl::StrCat("the machine does not have ", record.name, " any more"));
+    }
+    VIBE_ASSIGN_OR_RETURN(live, Bring(*app, record, progress, cancel));
+  }
+  if (!live->opened()) {
+    VIBE_ASSIGN_OR_RETURN(live, world_.supervisor.OpenProject(record.id, Forward(progress), cancel));
+  }
+  const bool was_active = IsActive(*live);
+  if (const absl::Status status = ReservePorts(record, *live); !status.ok()) {
+    SetProblem(record.id, std::string(status.message()));
+    return status;
+  }
+  absl::StatusOr<v1::Project> running =
+      world_.supervisor.StartProject(record.id, {}, Forward(progress), cancel);
+  if (!running.ok()) {
+    if (!was_active) {
+      world_.ports.Close(record.id);
+    }
+    return running.status();
+  }
+  const absl::Status opened = world_.ports.Open(record.id);
+  SetProblem(record.id, std::string(opened.message()));
+  VIBE_RETURN_IF_ERROR(opened);
+  return ViewNow(record.id, *running);
+}
+
+absl::StatusOr<Projects::Json> Projects::Start(const std::string& ref, const ProgressSink& progress,
+                                               Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
+  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record, "start", cancel));
+  VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
+  if (IsRemoval(record.pending)) {
+    return WithAdvice(absl::FailedPreconditionError(absl::StrCat(
+                          record.name, " is being removed, and that was interrupted")),
+                      absl::StrCat("finish it with `vibe rm ", record.name,
+                                   "`, or open the app again"));
+  }
+  if (record.pending == Pending::kStop) {
+    record.pending = Pending::kNone;
+    VIBE_RETURN_IF_ERROR(world_.library.Put(record));
+  }
+  return StartLocked(record, progress, cancel);
+}
+
+absl::StatusOr<Projects::Json> Projects::StopLocked(ProjectRecord record,
+                                                    std::optional<uint32_t> timeout_seconds,
+                                                    const ProgressSink& progress,
+                                                    Cancellation& cancel) {
+  world_.ports.Close(record.id);
+  SetProblem(record.id, "");
+  if (!MachineIsUp()) {
+    // The machine remembers what ran, and would start it again at its next boot.
+    if (record.pending == Pending::kNone) {
+      record.pending = Pending::kStop;
+      VIBE_RETURN_IF_ERROR(world_.library.Put(record));
+    }
+    return View(record, nullptr, "");
+  }
+  absl::StatusOr<v1::Project> live =
+      world_.supervisor.StopProject(record.id, timeout_seconds, Forward(progress), cancel);
+  if (absl::IsNotFound(live.status())) {
+    return View(record, nullptr, "");
+  }
+  if (!live.ok()) {
+    Cancellation again;  // that of the request may be why it failed
+    if (const auto now = FindLive(record.id, again); now.ok() && *now) {
+      MatchPorts(record, **now);
+    }
+    return live.status();
+  }
+  if (record.pending == Pending::kStop) {
+    record.pending = Pending::kNone;
+    VIBE_RETURN_IF_ERROR(world_.library.Put(record));
+  }
+  return View(record, &*live, "");
+}
+
+absl::StatusOr<Projects::Json> Projects::Stop(const std::string& ref,
+                                              std::optional<uint32_t> timeout_seconds,
+                                              const ProgressSink& progress, Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
+  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record, "stop", cancel));
+  VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
+  return StopLocked(record, timeout_seconds, progress, cancel);
+}
+
+absl::StatusOr<Projects::Json> Projects::Restart(const std::string& ref,
+                                                 std::optional<uint32_t> timeout_seconds,
+                                                 const ProgressSink& progress,
+                                                 Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
+  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record, "restart", cancel));
+  VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
+  VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
+  VIBE_RETURN_IF_ERROR(StopLocked(record, timeout_seconds, progress, cancel).status());
+  VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
+  return StartLocked(record, progress, cancel);
+}
+
+// ---- remove -----------------------------------------------------------------------------------------
+
+absl::Status Projects::RemoveLocked(ProjectRecord record, bool keep_data,
+                                    const ProgressSink& progress, Cancellation& cancel) {
+  record.pending = keep_data ? Pending::kRemoveKeepingData : Pending::kRemove;
+  VIBE_RETURN_IF_ERROR(world_.library.Put(record));
+  world_.ports.Close(record.id);
+  VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
+  progress({.phase = "stop", .service = "", .item = "", .done = 0, .total = 0, .unit = ""});
+  VIBE_RETURN_IF_ERROR(world_.supervisor.DeleteProject(record.id, !keep_data, cancel));
+  SetProblem(record.id, "");
+  if (!keep_data) {
+    return world_.library.Remove(record.id);
+  }
+  record.pending = Pending::kNone;
+  record.removed = true;
+  record.decisions = {};  // a project that comes back is asked again
+  return world_.library.Put(record);
+}
+
+absl::Status Projects::Remove(const std::string& ref, bool keep_data, const ProgressSink& progress,
+                              Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
+  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record, "rm", cancel));
+  VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
+  return RemoveLocked(record, keep_data, progress, cancel);
+}
+
+// ---- logs and exec ----------------------------------------------------------------------------------
+
+absl::Status Projects::Logs(const LogRequest& request, const JsonSink& sink, Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, world_.library.Find(request.ref));
+  VIBE_RETURN_IF_ERROR(EnsureMachine([](const Progress&) {}, cancel));
+  v1::GetProjectLogsRequest logs;
+  logs.set_id(record.id);
+  logs.set_service(request.service);
+  logs.set_follow(request.follow);
+  logs.set_tail(request.tail);
+  return world_.supervisor.Logs(
+      logs, [&](const v1::LogLine& line) { return sink(LogLineJson(line)); }, cancel);
+}
+
+absl::StatusOr<std::unique_ptr<SupervisorClient::Exec>> Projects::Exec(
+    const std::string& ref, v1::ExecRequest::Start start, Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, world_.library.Find(ref));
+  std::optional<v1::Project> live;
+  if (MachineIsUp()) {
+    VIBE_ASSIGN_OR_RETURN(live, FindLive(record.id, cancel));
+  }
+  // Known before the protocol is switched, these are plain answers.
+  if (!live || !IsActive(*live)) {
+    return WithAdvice(Error(absl::StatusCode::kFailedPrecondition, Reason::kNotRunning,
+                            absl::StrCat(record.name, " is not running")),
+                      absl::StrCat("start it with `vibe start ", record.name, "`"));
+  }
+  VIBE_ASSIGN_OR_RETURN(*start.mutable_service(), ServiceForExec(*live, start.service()));
+  start.set_id(record.id);
+  return world_.supervisor.StartExec(start);
+}
+
+// ---- in the background ------------------------------------------------------------------------------
+
+void Projects::MatchPorts(const ProjectRecord& record, const v1::Project& live) {
+  if (!IsActive(live)) {
+    world_.ports.Close(record.id);
+    SetProblem(record.id, "");
+    return;
+  }
+  ProjectRecord changed = record;
+  absl::Status status = ReservePorts(changed, live);
+  if (status.ok()) {
+    status = world_.ports.Open(record.id);
+  }
+  SetProblem(record.id, std::string(status.message()));
+}
+
+absl::Status Projects::FinishPending(const ProjectRecord& record, Cancellation& cancel) {
+  const auto silent = [](const Progress&) {};
+  if (IsRemoval(record.pending)) {
+    return RemoveLocked(record, record.pending == Pending::kRemoveKeepingData, silent, cancel);
+  }
+  return StopLocked(record, std::nullopt, silent, cancel).status();
+}
+
+void Projects::ReconcileOne(const std::string& id, Cancellation& cancel) {
+  absl::StatusOr<ProjectRecord> record = world_.library.Find(id);
+  if (!record.ok() || !MachineIsUp()) {
+    return;
+  }
+  // An operation that runs does the same at its end.
+  const auto held = locks_.Lock(record->name, "reconcile", absl::ZeroDuration(), cancel);
+  record = world_.library.Find(id);
+  if (!held.ok() || !record.ok()) {
+    return;
+  }
+  if (record->pending != Pending::kNone) {
+    if (const absl::Status status = FinishPending(*record, cancel); !status.ok()) {
+      spdlog::warn("project {}: what is pending cannot be finished: {}", record->name,
+                   status.ToString());
+    }
+    return;
+  }
+  const auto live = FindLive(id, cancel);
+  if (live.ok() && *live) {
+    MatchPorts(*record, **live);
+  }
+}
+
+absl::Status Projects::Reconcile(Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(const auto projects, world_.supervisor.ListProjects(cancel));
+  for (const v1::Project& project : projects) {
+    const absl::StatusOr<ProjectRecord> record = world_.library.Find(project.id());
+    if (record.ok() && (record->pending != Pending::kNone ||
+                        IsActive(project) != world_.ports.IsOpen(record->id))) {
+      ReconcileOne(record->id, cancel);
+    }
+  }
+  // A removal may have been interrupted between the machine and the library.
+  for (const ProjectRecord& record : world_.library.All()) {
+    if (record.pending != Pending::kNone) {
+      ReconcileOne(record.id, cancel);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace vibe::host

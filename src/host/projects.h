@@ -1,0 +1,128 @@
+// What can be done with projects. Each operation on a project excludes the others on it; what it is about to do is
+// in the library before it acts, so that the next start of vibed, or the next request, can finish it.
+//
+// Thread-safe; blocking. An operation that is cancelled returns Cancelled, and the project can be started, stopped
+// or removed from whatever state that left it in.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "host/app_folder.h"
+#include "host/cancellation.h"
+#include "host/library.h"
+#include "host/port_forwarder.h"
+#include "host/progress.h"
+#include "host/project_locks.h"
+#include "host/supervisor_client.h"
+#include "vm/machine.h"
+
+namespace vibe::host {
+
+struct OpenRequest {
+  std::string path;
+  std::string name;     // empty: made from the app's
+  Decisions decisions;  // those that are set replace the project's
+};
+
+struct LogRequest {
+  std::string ref;
+  std::string service;  // empty: all
+  bool follow = false;
+  uint32_t tail = 100;
+};
+
+class Projects {
+ public:
+  // All outlive it.
+  struct World {
+    Library& library;
+    vm::Machine& machine;
+    SupervisorClient& supervisor;
+    PortForwarder& ports;
+  };
+  using Json = nlohmann::json;  // the schema Project, unless said otherwise
+  using JsonSink = std::function<absl::Status(const Json&)>;
+
+  explicit Projects(World world) : world_(world) {}
+
+  absl::StatusOr<Json> Inspect(const std::string& path, const std::string& name,
+                               Cancellation& cancel);  // the schema Inspection
+  Json List(Cancellation& cancel);                     // an array
+  absl::StatusOr<Json> Get(const std::string& ref, Cancellation& cancel);
+
+  absl::StatusOr<Json> Open(const OpenRequest& request, const ProgressSink& progress,
+                            Cancellation& cancel);
+  absl::StatusOr<Json> Start(const std::string& ref, const ProgressSink& progress,
+                             Cancellation& cancel);
+  absl::StatusOr<Json> Stop(const std::string& ref, std::optional<uint32_t> timeout_seconds,
+                            const ProgressSink& progress, Cancellation& cancel);
+  absl::StatusOr<Json> Restart(const std::string& ref, std::optional<uint32_t> timeout_seconds,
+                               const ProgressSink& progress, Cancellation& cancel);
+  absl::Status Remove(const std::string& ref, bool keep_data, const ProgressSink& progress,
+                      Cancellation& cancel);
+
+  // Lines as the schema LogLine, until the end or, with follow, until it is cancelled or the sink fails.
+  absl::Status Logs(const LogRequest& request, const JsonSink& sink, Cancellation& cancel);
+  // `start` without its id. NOT_RUNNING when the service does not run.
+  absl::StatusOr<std::unique_ptr<SupervisorClient::Exec>> Exec(const std::string& ref,
+                                                               v1::ExecRequest::Start start,
+                                                               Cancellation& cancel);
+
+  // Boots the machine when it does not run, with a progress event.
+  absl::Status EnsureMachine(const ProgressSink& progress, Cancellation& cancel);
+
+  // Makes listeners match what runs, and finishes what is pending, of every project that no operation works on.
+  // Fails when the supervisor does not answer.
+  absl::Status Reconcile(Cancellation& cancel);
+  // The same for one project.
+  void ReconcileOne(const std::string& id, Cancellation& cancel);
+
+ private:
+  struct Live {
+    std::map<std::string, v1::Project> projects;  // by id
+    std::string message;                          // why it is not known
+  };
+
+  bool MachineIsUp() const;
+  Live AskMachine(Cancellation& cancel);
+  Json View(const ProjectRecord& record, const v1::Project* live, const std::string& message) const;
+  absl::StatusOr<Json> ViewNow(const std::string& id, const v1::Project& live) const;
+
+  absl::StatusOr<ProjectLocks::Held> Lock(const ProjectRecord& record, const char* operation,
+                                          const Cancellation& cancel);
+  absl::StatusOr<std::optional<v1::Project>> FindLive(const std::string& id, Cancellation& cancel);
+  absl::StatusOr<ProjectRecord> PrepareOpen(const AppFolder& app, const std::string& name,
+                                            const Decisions& decisions, const ProgressSink& progress,
+                                            Cancellation& cancel);
+  absl::StatusOr<v1::Project> Bring(const AppFolder& app, const ProjectRecord& record,
+                                    const ProgressSink& progress, Cancellation& cancel);
+
+  // With the project's lock held.
+  absl::StatusOr<Json> StartLocked(const ProjectRecord& record, const ProgressSink& progress,
+                                   Cancellation& cancel);
+  absl::StatusOr<Json> StopLocked(ProjectRecord record, std::optional<uint32_t> timeout_seconds,
+                                  const ProgressSink& progress, Cancellation& cancel);
+  absl::Status RemoveLocked(ProjectRecord record, bool keep_data, const ProgressSink& progress,
+                            Cancellation& cancel);
+  absl::Status ReservePorts(ProjectRecord& record, const v1::Project& live);
+  void MatchPorts(const ProjectRecord& record, const v1::Project& live);
+  absl::Status FinishPending(const ProjectRecord& record, Cancellation& cancel);
+  void SetProblem(const std::string& id, const std::string& message);
+
+  const World world_;
+  ProjectLocks locks_;  // by name
+  mutable absl::Mutex mutex_;
+  std::map<std::string, std::string> problems_ ABSL_GUARDED_BY(mutex_);  // with ports, by project id
+};
+
+}  // namespace vibe::host

@@ -1,0 +1,28 @@
+// The routes of docs/api/openapi.yaml: each checks its request and calls what does the work.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "host/doctor.h"
+#include "host/projects.h"
+#include "host/route.h"
+
+namespace vibe::host {
+
+// All outlive the routes.
+struct ApiWorld {
+  Projects& projects;
+  vm::Machine& machine;
+  SupervisorClient& supervisor;
+  PortForwarder& ports;
+  const Doctor& doctor;
+  std::string machine_reason;  // why the machine's backend was chosen
+  std::string version;
+  std::filesystem::path home;
+};
+
+std::vector<Route> MakeRoutes(const ApiWorld& world);
+
+}  // namespace vibe::host
