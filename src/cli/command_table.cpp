@@ -1,0 +1,298 @@
+// All that vibe can do, as plain values.
+#include <utility>
+
+#include "cli/definitions.h"
+
+namespace vibe::cli {
+namespace {
+
+using Example = CommandText::Example;
+
+OptionText Argument(const std::string& name, const std::string& description) {
+  return {{name}, "", description, true, true, false};
+}
+
+OptionText OptionalArgument(const std::string& name, const std::string& description) {
+  return {{name}, "", description, true, false, false};
+}
+
+OptionText RepeatedArgument(const std::string& name, const std::string& description) {
+  return {{name}, "", description, true, true, true};
+}
+
+OptionText Flag(std::vector<std::string> names, const std::string& description) {
+  return {std::move(names), "", description, false, false, false};
+}
+
+OptionText Value(std::vector<std::string> names, const std::string& value,
+                 const std::string& description) {
+  return {std::move(names), value, description, false, false, false};
+}
+
+OptionText ProjectName() {
+  return Argument("NAME", "the project's name or id, as `vibe ps` shows it");
+}
+
+OptionText StopTimeout() {
+  return Value({"-t", "--timeout"}, "SECONDS",
+               "how long services may take to end before they are killed (30)");
+}
+
+CommandText Open() {
+  return {
+      "open",
+      "open an app and start it",
+      "Opens the app in PATH and starts it: checks its manifest, asks for what the app wants to be "
+      "allowed, gets the images that are missing, starts the services in the order of their "
+      "dependencies and prints the address of the app once they answer.\n\n"
+      "Each answer is kept for this project, so that you are asked once. To open what is open "
+      "already "
+      "is harmless; an app that has changed is brought up to date.",
+      {Argument("PATH", "a folder with a vibe.yaml, or the vibe.yaml itself"),
+       Value({"-n", "--name"}, "NAME",
+             "the name of the project; without it, one is made of the app's"),
+       Flag({"-y", "--yes"}, "allow everything that the app asks for, without a question")},
+      {},
+      {{"vibe open examples/notes", "open an app and answer its questions"},
+       {"vibe open notes --name work --yes", "a second project of the app, nothing asked"},
+       {"vibe open . --yes --json | jq -r .url", "the address, for a script"}}};
+}
+
+CommandText Start() {
+  return {"start",
+          "start a project's services",
+          "Starts the services of a project in the order of their dependencies and waits until "
+          "they answer. "
+          "A project that runs already is left alone.",
+          {ProjectName()},
+          {},
+          {{"vibe start notes", "start it and print its address"}}};
+}
+
+CommandText Stop() {
+  return {
+      "stop",
+      "stop a project's services",
+      "Stops the services of a project in reverse order. Each is asked to end, and killed when it "
+      "has not after the timeout. Data stays.",
+      {ProjectName(), StopTimeout()},
+      {},
+      {{"vibe stop notes", "stop it; `vibe start notes` runs it again"},
+       {"vibe stop notes --timeout 5", "with little patience"}}};
+}
+
+CommandText RestartCommand() {
+  return {"restart",
+          "stop a project and start it again",
+          "Stops the services of a project and starts them again. Data and address stay.",
+          {ProjectName(), StopTimeout()},
+          {},
+          {{"vibe restart notes", "stop and start"}}};
+}
+
+CommandText Ps() {
+  return {
+      "ps",
+      "list projects, or the services of one",
+      "Lists all projects with their state and address; with NAME, the facts of one project and "
+      "each of its services.",
+      {OptionalArgument("NAME", "show this project and its services")},
+      {},
+      {{"vibe ps", "all projects"},
+       {"vibe ps notes", "one, with its services"},
+       {"vibe ps --json | jq -r '.projects[].name'", "for a script"}}};
+}
+
+CommandText Logs() {
+  return {"logs",
+          "show what the services wrote",
+          "Shows the last lines of the services' output, oldest first. On a terminal control "
+          "characters are "
+          "shown as escapes; into a pipe or a file lines go as they were written. Each line begins "
+          "with its service unless one was chosen.\n\n"
+          "With --json the lines are one document; with --json and --follow each line is a "
+          "document of its own.",
+          {ProjectName(), Flag({"-f", "--follow"}, "go on with new lines until Ctrl-C"),
+           Value({"-n", "--tail"}, "N", "how many lines to begin with (100)"),
+           Value({"-s", "--service"}, "SERVICE", "this service only")},
+          {},
+          {{"vibe logs notes", "the last 100 lines"},
+           {"vibe logs -f -n 0 notes", "only what comes from now on"},
+           {"vibe logs -s db notes > db.log", "one service, into a file"}}};
+}
+
+CommandText Exec() {
+  return {
+      "exec",
+      "run a command inside a service",
+      "Runs a command in a service's container and ends with the command's exit code. When "
+      "standard "
+      "input and output are a terminal the command gets a terminal and your input; otherwise say "
+      "-i to "
+      "pass input on. Signals are passed on too.",
+      {ProjectName(), RepeatedArgument("COMMAND", "the command and its arguments, best after --"),
+       Value({"-s", "--service"}, "SERVICE",
+             "in this service; needless when the project has one only"),
+       Flag({"-i", "--interactive"}, "pass standard input on"),
+       Flag({"--no-interactive"}, "give the command no input"),
+       Flag({"-t", "--tty"}, "give the command a terminal"),
+       Flag({"--no-tty"}, "give the command no terminal")},
+      {},
+      {{"vibe exec notes -- sh", "a shell in an app of one service"},
+       {"vibe exec -s db bookmarks -- psql -U postgres", "the database's own tool"},
+       {"vibe exec -i -s db bookmarks -- psql < seed.sql", "with input from a file"}}};
+}
+
+CommandText Rm() {
+  return {
+      "rm",
+      "remove a project",
+      "Stops a project and removes it: its containers, its network and, unless --keep-data is "
+      "given, its data. Asks first on a terminal; without one --yes is needed. The app's own "
+      "folder "
+      "is not touched.",
+      {ProjectName(), Flag({"-y", "--yes"}, "do not ask"),
+       Flag({"--keep-data"}, "keep the data; opening the app under the same name finds it again")},
+      {},
+      {{"vibe rm notes", "remove it with its data, after a question"},
+       {"vibe rm notes --keep-data --yes", "keep the data, ask nothing"}}};
+}
+
+CommandText Validate() {
+  return {"validate",
+          "check a manifest",
+          "Checks the manifest of an app and prints every fault as file:line:column. Needs nothing "
+          "but the "
+          "file: no machine is started. The exit code is 1 when there is an error; warnings are "
+          "no errors.",
+          {Argument("PATH", "a folder with a vibe.yaml, or the vibe.yaml itself")},
+          {},
+          {{"vibe validate examples/notes", "check one app"},
+           {"vibe validate --json .", "the faults for an editor or a script"}}};
+}
+
+CommandText Machine() {
+  CommandText machine;
+  machine.name = "machine";
+  machine.summary = "show, start or stop the machine that runs the apps";
+  machine.description =
+      "All projects run in one Linux machine, which is started when it is first needed. These "
+      "commands show it, start it ahead of time, or stop it to get its memory back.";
+  machine.subcommands = {
+      {"status",
+       "show the state of the machine",
+       "Shows whether the machine runs, of which kind it is and why, and the space on its disk.",
+       {},
+       {},
+       {{"vibe machine status", "state, kind and disk"}}},
+      {"start",
+       "start the machine",
+       "Starts the machine and waits until it is ready. One that runs already is left alone.",
+       {},
+       {},
+       {{"vibe machine start", "before the first app is opened"}}},
+      {"stop",
+       "stop the machine",
+       "Stops all services cleanly, then the machine. Data stays. The projects that were running "
+       "run "
+       "again when the machine is started.",
+       {},
+       {},
+       {{"vibe machine stop", "stop everything"}}},
+  };
+  return machine;
+}
+
+CommandText Doctor() {
+  return {"doctor",
+          "check this computer for what Vibe needs",
+          "Checks everything that Vibe needs on this computer and says what to do about what is "
+          "missing. The exit code is 1 when something must be mended.",
+          {},
+          {},
+          {{"vibe doctor", "a line for each check"}}};
+}
+
+CommandText Version() {
+  return {"version",
+          "print the version",
+          "Prints the version of vibe and, when it runs, of vibed, its background process. `vibe "
+          "--version` does the same.",
+          {},
+          {},
+          {{"vibe version", "what to name in a bug report"}}};
+}
+
+CommandText Completion() {
+  return {
+      "completion",
+      "print the completion script of a shell",
+      "Prints a script that lets a shell complete commands, options, and the names of projects and "
+      "services.",
+      {Argument("SHELL", "bash, zsh or fish")},
+      {},
+      {{"source <(vibe completion bash)", "for this bash"},
+       {"vibe completion zsh > ~/.zfunc/_vibe", "for zsh, in a folder of its fpath"},
+       {"vibe completion fish > ~/.config/fish/completions/vibe.fish", "for fish"}}};
+}
+
+CommandText Man() {
+  return {"man",
+          "print the manual page",
+          "Prints the manual page in the format that man(1) reads.",
+          {},
+          {},
+          {{"vibe man > vibe.1; man ./vibe.1", "read it"}}};
+}
+
+CommandText Help() {
+  return {"help",
+          "explain a command",
+          "Explains a command, as --help after it does.",
+          {{{"COMMAND"}, "", "the command; without it, all of them are listed", true, false, true}},
+          {},
+          {{"vibe help open", "what open does"},
+           {"vibe help machine start", "a command of two words"}}};
+}
+
+}  // namespace
+
+CommandText DescribeCommands() {
+  CommandText root;
+  root.name = "vibe";
+  root.summary = "run apps with their databases on this computer";
+  root.description =
+      "Vibe opens an app with everything that it needs, keeps it apart from all others, and gives "
+      "you its address.";
+  root.options = {
+      Flag({"--json"}, "print the result as one JSON document; an error too, as {\"error\":…}"),
+      Flag({"--no-color"}, "print without colours, as with NO_COLOR in the environment"),
+      Value({"--home"}, "DIR", "where Vibe keeps its files (VIBE_HOME, else ~/.vibe)"),
+      Flag({"-h", "--help"}, "explain the command"),
+  };
+  root.subcommands = {Open(),       Start(), Stop(),     RestartCommand(), Ps(),     Logs(),
+                      Exec(),       Rm(),    Validate(), Machine(),        Doctor(), Version(),
+                      Completion(), Man(),   Help()};
+  root.examples = {{"vibe open examples/notes", "open an app; prints its address"},
+                   {"vibe ps", "what runs"},
+                   {"vibe logs -f notes", "what it says"},
+                   {"vibe stop notes", "stop it; its data stays"}};
+  return root;
+}
+
+const CommandText* FindCommand(const CommandText& root, const std::vector<std::string>& words) {
+  const CommandText* command = &root;
+  for (const std::string& word : words) {
+    const CommandText* next = nullptr;
+    for (const CommandText& candidate : command->subcommands) {
+      next = candidate.name == word ? &candidate : next;
+    }
+    if (next == nullptr) {
+      return nullptr;
+    }
+    command = next;
+  }
+  return command;
+}
+
+}  // namespace vibe::cli

@@ -1,0 +1,86 @@
+#include "cli/machine.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "cli/text.h"
+
+namespace vibe::cli {
+namespace {
+
+constexpr int kLabelWidth = 12;
+
+std::string Fact(absl::string_view label, const std::string& value) {
+  return value.empty() ? "" : absl::StrCat("  ", Pad(label, kLabelWidth), value, "\n");
+}
+
+Color ColorOfState(const std::string& state) {
+  if (state == "ready" || state == "busy") {
+    return Color::kGreen;
+  }
+  if (state == "error") {
+    return Color::kRed;
+  }
+  return state == "stopped" ? Color::kDim : Color::kYellow;
+}
+
+std::string Disk(const Json& disk) {
+  const uint64_t total = UnsignedAt(disk, "totalBytes");
+  return total == 0 ? ""
+                    : absl::StrCat(FormatBytes(UnsignedAt(disk, "freeBytes")), " of ",
+                                   FormatBytes(total), " free");
+}
+
+}  // namespace
+
+std::string RenderMachine(const Json& machine, bool color) {
+  const std::string state = StringAt(machine, "state");
+  std::string out = absl::StrCat(
+      "The machine is ",
+      Paint(state.empty() ? "in an unknown state" : Escape(state), ColorOfState(state), color),
+      "\n");
+  std::string kind = Escape(StringAt(machine, "backend"));
+  if (const std::string reason = StringAt(machine, "reason"); !reason.empty()) {
+    absl::StrAppend(&kind, kind.empty() ? "" : ": ", Escape(reason));
+  }
+  const uint64_t recoveries = UnsignedAt(machine, "recoveries");
+  absl::StrAppend(&out, Fact("kind", kind), Fact("since", Escape(StringAt(machine, "readySince"))),
+                  Fact("recoveries", recoveries == 0 ? "" : absl::StrCat(recoveries)),
+                  Fact("supervisor", Escape(StringAt(machine, "supervisorVersion"))),
+                  Fact("containerd", Escape(StringAt(machine, "containerdVersion"))),
+                  Fact("disk", Disk(ObjectAt(machine, "disk"))));
+  if (const std::string error = StringAt(machine, "error"); !error.empty()) {
+    absl::StrAppend(&out, Fact("error", Paint(Escape(error), Color::kRed, color)));
+  }
+  return out;
+}
+
+std::string RenderChecks(const Json& checks, bool color) {
+  int name_width = 0;
+  for (const Json& check : checks) {
+    name_width = std::max(name_width, DisplayWidth(Escape(StringAt(check, "name"))));
+  }
+  std::string out;
+  for (const Json& check : checks) {
+    const std::string status = StringAt(check, "status");
+    const Color shade = status == "ok"        ? Color::kGreen
+                        : status == "warning" ? Color::kYellow
+                                              : Color::kRed;
+    const std::string mark = Paint(Pad(Escape(status.empty() ? "error" : status), 7), shade, color);
+    absl::StrAppend(&out, mark, "  ", Pad(Escape(StringAt(check, "name")), name_width), "  ",
+                    Escape(StringAt(check, "message")), "\n");
+    if (const std::string advice = StringAt(check, "advice"); !advice.empty() && status != "ok") {
+      absl::StrAppend(&out, std::string(9 + name_width + 2, ' '), Escape(advice), "\n");
+    }
+  }
+  return out;
+}
+
+bool HasError(const Json& checks) {
+  return std::any_of(checks.begin(), checks.end(), [](const Json& check) {
+    const std::string status = StringAt(check, "status");
+    return status != "ok" && status != "warning";
+  });
+}
+
+}  // namespace vibe::cli

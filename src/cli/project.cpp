@@ -1,0 +1,150 @@
+#include "cli/project.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "cli/table.h"
+#include "cli/text.h"
+
+namespace vibe::cli {
+namespace {
+
+uint16_t PortAt(const Json& json, const char* key) {
+  const uint64_t port = UnsignedAt(json, key);
+  return port <= 65535 ? static_cast<uint16_t>(port) : 0;
+}
+
+ProjectService ParseService(const Json& json) {
+  ProjectService service;
+  service.name = StringAt(json, "name");
+  service.status = StringAt(json, "status");
+  service.started_at = StringAt(json, "startedAt");
+  service.restart_count = UnsignedAt(json, "restartCount");
+  service.exit_code = NumberAt(json, "exitCode");
+  service.message = StringAt(json, "message");
+  service.image = StringAt(json, "image");
+  for (const Json& port : ArrayAt(json, "ports")) {
+    service.ports.push_back(
+        {PortAt(port, "containerPort"), PortAt(port, "hostPort"), StringAt(port, "protocol")});
+  }
+  return service;
+}
+
+Cell StatusCell(const std::string& status, bool color) {
+  const std::string text = Escape(status);
+  const Color shade = status == "running"   ? Color::kGreen
+                      : status == "failed"  ? Color::kRed
+                      : status == "stopped" ? Color::kDim
+                                            : Color::kYellow;
+  return {text, Paint(text, shade, color)};
+}
+
+std::string Ports(const ProjectService& service) {
+  std::string out;
+  for (const ProjectPort& port : service.ports) {
+    absl::StrAppend(&out, out.empty() ? "" : ", ");
+    if (port.host_port != 0) {
+      absl::StrAppend(&out, port.host_port, "->");
+    }
+    absl::StrAppend(&out, port.container_port, port.protocol == "udp" ? "/udp" : "");
+  }
+  return out.empty() ? "-" : out;
+}
+
+std::string Age(const std::string& started_at, absl::Time now) {
+  absl::Time started;
+  std::string error;
+  if (started_at.empty() || !absl::ParseTime(absl::RFC3339_full, started_at, &started, &error)) {
+    return "-";
+  }
+  return FormatAge(now - started);
+}
+
+std::string OrDash(const std::string& text) {
+  return text.empty() ? "-" : Escape(text);
+}
+
+// Why a service is not well; empty when it is.
+std::string Complaint(const ProjectService& service) {
+  if (!service.message.empty()) {
+    return Escape(service.message);
+  }
+  if (service.status == "failed" && service.exit_code) {
+    return absl::StrCat("ended with exit code ", *service.exit_code);
+  }
+  return "";
+}
+
+}  // namespace
+
+Project ParseProject(const Json& json) {
+  Project project;
+  project.id = StringAt(json, "id");
+  project.name = StringAt(json, "name");
+  project.app_id = StringAt(json, "appId");
+  project.version = StringAt(json, "version");
+  project.status = StringAt(json, "status");
+  project.url = StringAt(json, "url");
+  project.path = StringAt(json, "path");
+  project.message = StringAt(json, "message");
+  for (const Json& service : ArrayAt(json, "services")) {
+    project.services.push_back(ParseService(service));
+  }
+  return project;
+}
+
+std::string DescribeProject(const Project& project) {
+  const std::string state = absl::StrCat(Escape(project.name), " is ", OrDash(project.status));
+  return project.status == "running" && !project.url.empty()
+             ? absl::StrCat(state, " at ", Escape(project.url))
+             : state;
+}
+
+std::string RenderProjects(const std::vector<Project>& projects, const TableStyle& style) {
+  if (projects.empty()) {
+    return "No projects yet: `vibe open PATH` opens an app.\n";
+  }
+  std::vector<std::vector<Cell>> rows;
+  for (const Project& project : projects) {
+    const auto running = std::count_if(project.services.begin(), project.services.end(),
+                                       [](const auto& s) { return s.status == "running"; });
+    rows.push_back({{Escape(project.name), ""},
+                    StatusCell(project.status, style.color),
+                    {absl::StrCat(running, "/", project.services.size()), ""},
+                    {OrDash(project.url), ""},
+                    {absl::StrCat(Escape(project.app_id), " ", Escape(project.version)), ""}});
+  }
+  return RenderTable({"NAME", "STATUS", "SERVICES", "URL", "APP"}, rows, style.width);
+}
+
+std::string RenderProject(const Project& project, const TableStyle& style) {
+  std::string out = absl::StrCat(
+      Paint(Escape(project.name), Color::kBold, style.color), "  ",
+      StatusCell(project.status, style.color).painted, "\n", "  app   ", Escape(project.app_id),
+      " ", Escape(project.version), "\n", "  url   ", OrDash(project.url), "\n", "  path  ",
+      OrDash(project.path), "\n", "  id    ", Escape(project.id), "\n\n");
+  std::vector<std::vector<Cell>> rows;
+  for (const ProjectService& service : project.services) {
+    rows.push_back({{Escape(service.name), ""},
+                    StatusCell(service.status, style.color),
+                    {Ports(service), ""},
+                    {Age(service.started_at, style.now), ""},
+                    {absl::StrCat(service.restart_count), ""},
+                    {Escape(service.image), ""}});
+  }
+  absl::StrAppend(&out, RenderTable({"SERVICE", "STATUS", "PORTS", "UP", "RESTARTS", "IMAGE"}, rows,
+                                    style.width));
+  if (!project.message.empty()) {
+    absl::StrAppend(&out, "\n", Paint("problem", Color::kRed, style.color), ": ",
+                    Escape(project.message), "\n");
+  }
+  for (const ProjectService& service : project.services) {
+    if (const std::string complaint = Complaint(service); !complaint.empty()) {
+      absl::StrAppend(&out, "\n", Paint(Escape(service.name), Color::kRed, style.color), ": ",
+                      complaint, "\n");
+    }
+  }
+  return out;
+}
+
+}  // namespace vibe::cli
