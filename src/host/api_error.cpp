@@ -132,7 +132,8 @@ std::optional<std::vector<std::string>> BodyReader::Strings(const std::string& n
   }
   if (!value->is_array() || value->size() > max_count ||
       !std::all_of(value->begin(), value->end(), [](const json& item) {
-        return item.is_string() && item.get_ref<const std::string&>().find('\0') == std::string::npos;
+        return item.is_string() &&
+               item.get_ref<const std::string&>().find('\0') == std::string::npos;
       })) {
     Fail(name, absl::StrCat("a list of at most ", max_count, " strings"));
     return std::nullopt;
@@ -150,7 +151,8 @@ std::optional<std::vector<std::pair<std::string, std::string>>> BodyReader::Stri
   if (value->is_object() && value->size() <= max_count) {
     for (const auto& [key, item] : value->items()) {
       if (item.is_string() && item.get_ref<const std::string&>().find('\0') == std::string::npos &&
-          !key.empty() && key.find('\0') == std::string::npos && key.find('=') == std::string::npos) {
+          !key.empty() && key.find('\0') == std::string::npos &&
+          key.find('=') == std::string::npos) {
         result.emplace_back(key, item.get<std::string>());
       }
     }

@@ -22,11 +22,12 @@ int HttpStatusOf(const absl::Status& status);
 // One line, without line breaks inside; bytes that are not UTF-8 become U+FFFD.
 std::string DumpJson(const nlohmann::json& value);
 
-// Reads the members of a request's JSON object by name. A member that is absent or null is nullopt; one of the
-// wrong kind is an error that Finish reports, as is a member that nobody asked for.
+// Reads the members of a request's JSON object by name. A member that is absent or null is nullopt;
+// one of the wrong kind is an error that Finish reports, as is a member that nobody asked for.
 class BodyReader {
  public:
-  // An empty body counts as {}. InvalidArgument for anything but one JSON object nested at most 16 deep.
+  // An empty body counts as {}. InvalidArgument for anything but one JSON object nested at most 16
+  // deep.
   static absl::StatusOr<BodyReader> Parse(absl::string_view body);
 
   std::optional<std::string> String(const std::string& name);

@@ -38,7 +38,8 @@ absl::Status CheckOrigin(const HttpRequest& request) {
              : refused;
 }
 
-// The lines of a streamed answer. Heartbeats come from the watch's thread, the rest from the connection's.
+// The lines of a streamed answer. Heartbeats come from the watch's thread, the rest from the
+// connection's.
 class LineWriter {
  public:
   LineWriter(HttpConnection& connection, absl::Duration patience)
@@ -112,7 +113,8 @@ class ConnectionFrames : public FrameStream {
 
   absl::Status Accept() override {
     if (!upgrade_) {
-      return absl::InvalidArgumentError("exec needs `Connection: Upgrade` and `Upgrade: vibe-exec`");
+      return absl::InvalidArgumentError(
+          "exec needs `Connection: Upgrade` and `Upgrade: vibe-exec`");
     }
     accepted_ = true;
     return connection_.SwitchProtocol(kExecProtocol);
@@ -179,8 +181,8 @@ struct Responder {
     if (!result.ok() && lines.GiveUp()) {
       return AnswerError(connection, result.status(), 0, request.keep_alive);
     }
-    const json last = result.ok() ? json{{"result", *result}}
-                                  : json{{"error", ErrorJson(result.status())}};
+    const json last =
+        result.ok() ? json{{"result", *result}} : json{{"error", ErrorJson(result.status())}};
     if (lines.Write(last, exchange.write_patience).ok()) {
       lines.End().IgnoreError();
     }
@@ -194,9 +196,8 @@ struct Responder {
       const ClientWatch::Registration watched(exchange.watch, connection.fd(), call.cancel,
                                               [&lines] { lines.Heartbeat(); });
       // A reader of logs may pause as long as it likes: `less` does.
-      status = handler(call, [&lines](const json& line) {
-        return lines.Write(line, absl::InfiniteDuration());
-      });
+      status = handler(
+          call, [&lines](const json& line) { return lines.Write(line, absl::InfiniteDuration()); });
     }
     if (!status.ok() && lines.GiveUp()) {
       return AnswerError(connection, status, 0, request.keep_alive);
@@ -269,15 +270,16 @@ bool Answer(const Exchange& exchange, HttpConnection& connection, const HttpRequ
     return std::visit(Responder{exchange, connection, request, *call}, route.handler);
   }
   if (!methods.empty()) {
-    return AnswerError(connection,
-                       absl::InvalidArgumentError(
-                           absl::StrCat(target.first, " does not take ", request.method)),
-                       405, request.keep_alive, {{"Allow", absl::StrJoin(methods, ", ")}});
+    return AnswerError(
+        connection,
+        absl::InvalidArgumentError(absl::StrCat(target.first, " does not take ", request.method)),
+        405, request.keep_alive, {{"Allow", absl::StrJoin(methods, ", ")}});
   }
-  return AnswerError(connection,
-                     WithAdvice(absl::NotFoundError(absl::StrCat("nothing is served at ", target.first)),
-                                "docs/api/openapi.yaml lists what is"),
-                     0, request.keep_alive);
+  return AnswerError(
+      connection,
+      WithAdvice(absl::NotFoundError(absl::StrCat("nothing is served at ", target.first)),
+                 "docs/api/openapi.yaml lists what is"),
+      0, request.keep_alive);
 }
 
 }  // namespace vibe::host

@@ -1,5 +1,5 @@
-// One request of a connection: finds its route, calls the handler, writes the answer. Thread-safe towards
-// different connections.
+// One request of a connection: finds its route, calls the handler, writes the answer. Thread-safe
+// towards different connections.
 #pragma once
 
 #include <vector>

@@ -1,5 +1,5 @@
-// Serves routes over a listening unix socket: docs/api/openapi.yaml, "Transport", "Streamed answers" and "Exec".
-// A thread per connection, up to a limit; requests of web pages are refused.
+// Serves routes over a listening unix socket: docs/api/openapi.yaml, "Transport", "Streamed
+// answers" and "Exec". A thread per connection, up to a limit; requests of web pages are refused.
 #pragma once
 
 #include <memory>

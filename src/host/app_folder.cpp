@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "base/status.h"
+#include "base/utf8.h"
 #include "host/ignore_rules.h"
 #include "manifest/parse.h"
 
@@ -29,8 +30,8 @@ constexpr uint64_t kMaxIgnoreBytes = 1 << 20;
 constexpr char kIgnoreAdvice[] = "remove it from the app's folder, or name it in .vibeignore";
 
 absl::Status Invalid(absl::string_view message) {
-  return WithAdvice(
-      Error(absl::StatusCode::kInvalidArgument, Reason::kInvalidPackage, message), kIgnoreAdvice);
+  return WithAdvice(Error(absl::StatusCode::kInvalidArgument, Reason::kInvalidPackage, message),
+                    kIgnoreAdvice);
 }
 
 absl::Status Changed(absl::string_view path) {
@@ -38,34 +39,11 @@ absl::Status Changed(absl::string_view path) {
                     "wait until nothing writes to the app's folder, then try again");
 }
 
-bool IsUtf8(absl::string_view text) {
-  size_t i = 0;
-  while (i < text.size()) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    const size_t length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
-    if (length == 0 || i + length > text.size()) {
-      return false;
-    }
-    for (size_t k = 1; k < length; ++k) {
-      if ((static_cast<unsigned char>(text[i + k]) & 0xc0) != 0x80) {
-        return false;
-      }
-    }
-    const auto second = length > 1 ? static_cast<unsigned char>(text[i + 1]) : 0;
-    if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) ||
-        (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f)) {
-      return false;
-    }
-    i += length;
-  }
-  return true;
-}
-
 // For messages: a name may hold anything.
 std::string Printable(absl::string_view name) {
-  std::string text;
-  for (const char c : name) {
-    text.push_back(static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c);
+  std::string text = ValidUtf8(name);
+  for (char& c : text) {
+    c = static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
   }
   return text;
 }
@@ -112,7 +90,8 @@ class Walk {
       for (fs::directory_iterator it(root_ / directory, error), end; !error && it != end;
            it.increment(error)) {
         const std::string name = it->path().filename().string();
-        VIBE_RETURN_IF_ERROR(Visit(directory.empty() ? name : absl::StrCat(directory, "/", name), name));
+        VIBE_RETURN_IF_ERROR(
+            Visit(directory.empty() ? name : absl::StrCat(directory, "/", name), name));
       }
       if (error) {
         return ErrnoError(error.value(), (root_ / directory).string());
@@ -133,7 +112,7 @@ class Walk {
     if (path != kManifestName && rules_.Ignores(path, S_ISDIR(info.st_mode))) {
       return absl::OkStatus();
     }
-    if (path.size() > kMaxPathBytes || name.size() > kMaxNameBytes || !IsUtf8(name)) {
+    if (path.size() > kMaxPathBytes || name.size() > kMaxNameBytes || ValidUtf8(name) != name) {
       return Invalid(absl::StrCat("the name ", Printable(path), " is too long or not UTF-8"));
     }
     if (S_ISDIR(info.st_mode)) {
@@ -176,8 +155,8 @@ class Walk {
   absl::Status Add(AppFolder::File file) {
     total_ += file.size;
     if (file.size > kMaxAppBytes || total_ > kMaxAppBytes) {
-      return Invalid(absl::StrCat("with ", file.path, " the app is larger than ",
-                                  kMaxAppBytes >> 30, " GiB"));
+      return Invalid(
+          absl::StrCat("with ", file.path, " the app is larger than ", kMaxAppBytes >> 30, " GiB"));
     }
     if (files_.size() == kMaxAppFiles) {
       return Invalid(absl::StrCat("the app has more than ", kMaxAppFiles, " files"));
@@ -209,10 +188,10 @@ absl::StatusOr<fs::path> FindRoot(const fs::path& path) {
     return resolved;
   }
   if (resolved.extension() == ".vibeapp") {
-    return WithAdvice(
-        Error(absl::StatusCode::kUnimplemented, Reason::kInvalidPackage,
-              absl::StrCat(path.string(), " is a package; this version of Vibe opens folders only")),
-        "give the path of the app's folder");
+    return WithAdvice(Error(absl::StatusCode::kUnimplemented, Reason::kInvalidPackage,
+                            absl::StrCat(path.string(),
+                                         " is a package; this version of Vibe opens folders only")),
+                      "give the path of the app's folder");
   }
   if (path.filename() != kManifestName) {
     return WithAdvice(Error(absl::StatusCode::kInvalidArgument, Reason::kInvalidPackage,

@@ -26,8 +26,9 @@ inline constexpr char kManifestName[] = "vibe.yaml";
 class AppFolder {
  public:
   struct File {
-    std::string path;                // in the package
-    std::filesystem::path resolved;  // where its bytes are: differs when it is a link inside the folder
+    std::string path;  // in the package
+    std::filesystem::path
+        resolved;  // where its bytes are: differs when it is a link inside the folder
     uint64_t size = 0;
     bool executable = false;
     timespec modified{};
@@ -36,14 +37,16 @@ class AppFolder {
   using ProgressSink = std::function<absl::Status(uint64_t done, uint64_t total)>;
 
   // `path` is absolute: a folder with a vibe.yaml, or the vibe.yaml. Reads and checks the manifest.
-  // INVALID_MANIFEST has a line for each error; NOT_FOUND and INVALID_PACKAGE say what `path` is instead.
+  // INVALID_MANIFEST has a line for each error; NOT_FOUND and INVALID_PACKAGE say what `path` is
+  // instead.
   static absl::StatusOr<AppFolder> Open(const std::filesystem::path& path);
 
   const std::filesystem::path& root() const { return root_; }
   const manifest::Manifest& manifest() const { return manifest_; }
 
-  // Lists the files, sorted by path in byte order. INVALID_PACKAGE names the entry that cannot go into a package: a
-  // link that leads out or to a folder, a socket, a name that is not UTF-8, too many or too large files.
+  // Lists the files, sorted by path in byte order. INVALID_PACKAGE names the entry that cannot go
+  // into a package: a link that leads out or to a folder, a socket, a name that is not UTF-8, too
+  // many or too large files.
   absl::Status List();
   const std::vector<File>& files() const { return files_; }
 

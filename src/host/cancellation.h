@@ -46,8 +46,8 @@ class Cancellation {
     return !mutex_.AwaitWithTimeout(absl::Condition(&cancelled_), duration);
   }
 
-  // Calls `callback` when it is cancelled (at once when it was already), until this object is gone. The
-  // callback must be short and must not touch the Cancellation.
+  // Calls `callback` when it is cancelled (at once when it was already), until this object is gone.
+  // The callback must be short and must not touch the Cancellation.
   class Registration {
    public:
     Registration(Cancellation& owner, std::function<void()> callback) : owner_(owner) {

@@ -1,5 +1,5 @@
-// Notices clients that go away while their request is worked on, and lets answers that take long show a sign of life.
-// One thread for all, owned here. Thread-safe.
+// Notices clients that go away while their request is worked on, and lets answers that take long
+// show a sign of life. One thread for all, owned here. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ class ClientWatch {
   explicit ClientWatch(absl::Duration heartbeat);
   ~ClientWatch();
 
-  // Until it is destroyed: cancels when the peer of `fd` closes, and calls `heartbeat` (may be empty) now and then.
-  // What the peer sends stays unread. `heartbeat` must not block.
+  // Until it is destroyed: cancels when the peer of `fd` closes, and calls `heartbeat` (may be
+  // empty) now and then. What the peer sends stays unread. `heartbeat` must not block.
   class Registration {
    public:
     Registration(ClientWatch& owner, int fd, Cancellation& cancel, std::function<void()> heartbeat);

@@ -28,9 +28,9 @@ struct Daemon::Parts {
         library(std::move(projects_library)),
         reason(std::move(options.backend.reason)),
         supervisor([this] { return machine->Dial(rpc::kSupervisorPort); }),
-        machine(std::make_unique<vm::Machine>(std::move(options.backend.machine),
-                                              [this] { return supervisor.Health().status(); },
-                                              vm::Machine::Options())),
+        machine(std::make_unique<vm::Machine>(
+            std::move(options.backend.machine), [this] { return supervisor.Health().status(); },
+            vm::Machine::Options())),
         ports([this] { return machine->Dial(rpc::kForwardPort); }),
         projects({*library, *machine, supervisor, ports}),
         doctor(*library, *machine, supervisor, home, reason),
@@ -40,7 +40,7 @@ struct Daemon::Parts {
   const std::unique_ptr<Library> library;
   const std::string reason;
   SupervisorClient supervisor;
-  // Its watcher may ask for the supervisor's health before the constructor returns.
+  // Its thread asks for the supervisor's health, but only when the machine is up: not before Adopt.
   std::unique_ptr<vm::Machine> machine;
   PortForwarder ports;
   Projects projects;
@@ -63,10 +63,10 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Options options) {
   p.watch = std::make_unique<ProjectWatch>(p.projects, *p.machine, p.supervisor, p.ports);
   ApiServer::Options serving;
   serving.version = p.version;
-  p.server = std::make_unique<ApiServer>(
-      std::move(listener),
-      MakeRoutes({p.projects, *p.machine, p.supervisor, p.ports, p.doctor, p.reason, p.version, p.home}),
-      serving);
+  p.server = std::make_unique<ApiServer>(std::move(listener),
+                                         MakeRoutes({p.projects, *p.machine, p.supervisor, p.ports,
+                                                     p.doctor, p.reason, p.version, p.home}),
+                                         serving);
   return daemon;
 }
 

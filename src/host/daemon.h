@@ -18,8 +18,8 @@ class Daemon {
     vm::Backend backend;
   };
 
-  // Loads the library, finds a machine that runs, and serves the API. Returns at once; the restoring of ports
-  // and what was left undone go on in the background.
+  // Loads the library, finds a machine that runs, and serves the API. Returns at once; the
+  // restoring of ports and what was left undone go on in the background.
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(Options options);
   // Ends requests and listeners. The machine and its projects go on.
   ~Daemon();

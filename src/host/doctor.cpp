@@ -38,7 +38,8 @@ HealthCheck CheckClock(const v1::HealthResponse& health, absl::Time asked, absl:
   const absl::Duration off = machine < asked      ? asked - machine
                              : machine > answered ? machine - answered
                                                   : absl::ZeroDuration();
-  const std::string message = absl::StrFormat("%.1f s off this computer's", absl::ToDoubleSeconds(off));
+  const std::string message =
+      absl::StrFormat("%.1f s off this computer's", absl::ToDoubleSeconds(off));
   if (off <= kClockTolerance) {
     return {"machine clock", CheckStatus::kOk, message, ""};
   }
@@ -58,8 +59,8 @@ Doctor::Doctor(const Library& library, const vm::Machine& machine, SupervisorCli
 
 HealthCheck Doctor::CheckMachine() const {
   const vm::MachineStatus status = machine_.status();
-  const std::string what = absl::StrCat(status.backend, " (", machine_reason_, "), ",
-                                        vm::StateName(status.state));
+  const std::string what =
+      absl::StrCat(status.backend, " (", machine_reason_, "), ", vm::StateName(status.state));
   if (status.state == vm::MachineState::kError) {
     return {"machine", CheckStatus::kError, absl::StrCat(what, ": ", status.error),
             "run `vibe machine start`; its console log is in machine/ in Vibe's home"};
@@ -107,7 +108,8 @@ std::vector<HealthCheck> Doctor::CheckSupervisor(Cancellation& cancel) const {
     return {Failed("supervisor", health.status())};
   }
   std::vector<HealthCheck> checks;
-  checks.push_back({"supervisor", CheckStatus::kOk, absl::StrCat("version ", health->version()), ""});
+  checks.push_back(
+      {"supervisor", CheckStatus::kOk, absl::StrCat("version ", health->version()), ""});
   if (health->containerd_ok()) {
     checks.push_back({"containerd", CheckStatus::kOk,
                       absl::StrCat("version ", health->containerd_version()), ""});

@@ -1,4 +1,5 @@
-// Looks at this computer and this Vibe, and says what is well, what is not, and what to do. Changes and boots nothing.
+// Looks at this computer and this Vibe, and says what is well, what is not, and what to do. Changes
+// and boots nothing.
 #pragma once
 
 #include <filesystem>
@@ -22,7 +23,8 @@ struct HealthCheck {
   std::string advice;  // empty when all is well
 };
 
-// What the platform needs for the native machine: programs, kernel, rights. Nothing to say elsewhere than on Linux.
+// What the platform needs for the native machine: programs, kernel, rights. Nothing to say
+// elsewhere than on Linux.
 std::vector<HealthCheck> CheckNativeHost();
 
 // Thread-safe.

@@ -5,7 +5,9 @@
 namespace vibe::host {
 namespace {
 
-uint8_t ByteAt(absl::string_view bytes, size_t index) { return static_cast<uint8_t>(bytes[index]); }
+uint8_t ByteAt(absl::string_view bytes, size_t index) {
+  return static_cast<uint8_t>(bytes[index]);
+}
 
 uint16_t U16At(absl::string_view bytes, size_t index) {
   return static_cast<uint16_t>(ByteAt(bytes, index) << 8 | ByteAt(bytes, index + 1));

@@ -1,5 +1,6 @@
-// The frames that flow both ways on a connection upgraded to vibe-exec: 1 byte type, 4 bytes length (big-endian,
-// at most kMaxFramePayload), payload. docs/api/openapi.yaml describes them for other languages.
+// The frames that flow both ways on a connection upgraded to vibe-exec: 1 byte type, 4 bytes length
+// (big-endian, at most kMaxFramePayload), payload. docs/api/openapi.yaml describes them for other
+// languages.
 #pragma once
 
 #include <cstddef>
@@ -49,8 +50,8 @@ absl::StatusOr<uint8_t> DecodeSignal(absl::string_view payload);
 class FrameDecoder {
  public:
   void Append(absl::string_view bytes);
-  // Takes the next whole frame; false when more bytes are needed; InvalidArgument when a frame is too long,
-  // after which the stream is of no more use.
+  // Takes the next whole frame; false when more bytes are needed; InvalidArgument when a frame is
+  // too long, after which the stream is of no more use.
   absl::StatusOr<bool> Next(Frame& frame);
 
  private:

@@ -7,8 +7,8 @@
 
 namespace vibe::host {
 
-// Switches the protocol and returns when the command or the client has ended; a client that goes away ends the
-// command.
+// Switches the protocol and returns when the command or the client has ended; a client that goes
+// away ends the command.
 absl::Status RunExec(FrameStream& frames, SupervisorClient::Exec& exec, Cancellation& cancel);
 
 }  // namespace vibe::host

@@ -54,11 +54,12 @@ absl::StatusOr<fs::path> FindHome(const std::string& given) {
   const size_t longest = (home / kLongestSocket).native().size();
   constexpr size_t kLimit = sizeof(sockaddr_un::sun_path) - 1;
   if (longest > kLimit) {
-    return WithAdvice(
-        absl::InvalidArgumentError(absl::StrCat("the path ", home.string(), " is ", longest - kLimit,
-                                                " bytes too long: the addresses of the sockets in it "
-                                                "have at most ", kLimit, " bytes")),
-        "set VIBE_HOME to a shorter path");
+    return WithAdvice(absl::InvalidArgumentError(
+                          absl::StrCat("the path ", home.string(), " is ", longest - kLimit,
+                                       " bytes too long: the addresses of the sockets in it "
+                                       "have at most ",
+                                       kLimit, " bytes")),
+                      "set VIBE_HOME to a shorter path");
   }
   return home;
 }
@@ -70,8 +71,8 @@ absl::Status PrepareHome(const fs::path& home) {
     return ErrnoError(errno, home.string());
   }
   if (info.st_uid != ::geteuid()) {
-    return WithAdvice(absl::PermissionDeniedError(
-                          absl::StrCat(home.string(), " belongs to another user (", info.st_uid, ")")),
+    return WithAdvice(absl::PermissionDeniedError(absl::StrCat(
+                          home.string(), " belongs to another user (", info.st_uid, ")")),
                       "set VIBE_HOME to a folder of your own");
   }
   if ((info.st_mode & 077) != 0 && ::chmod(home.c_str(), 0700) != 0) {

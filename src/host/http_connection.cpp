@@ -27,7 +27,9 @@ namespace http = boost::beast::http;
 
 constexpr size_t kReadBytes = 64 << 10;
 
-std::string StdString(boost::beast::string_view text) { return {text.data(), text.size()}; }
+std::string StdString(boost::beast::string_view text) {
+  return {text.data(), text.size()};
+}
 
 }  // namespace
 
@@ -168,7 +170,9 @@ absl::Status HttpConnection::WriteChunk(absl::string_view bytes, absl::Duration 
   return WriteBytes(absl::StrCat(absl::Hex(bytes.size()), "\r\n", bytes, "\r\n"), patience);
 }
 
-absl::Status HttpConnection::EndChunks() { return WriteBytes("0\r\n\r\n", timeouts_.write); }
+absl::Status HttpConnection::EndChunks() {
+  return WriteBytes("0\r\n\r\n", timeouts_.write);
+}
 
 absl::Status HttpConnection::SwitchProtocol(absl::string_view protocol) {
   return WriteBytes(Head(101, {{"Connection", "Upgrade"}, {"Upgrade", std::string(protocol)}}),
@@ -208,6 +212,8 @@ absl::Status HttpConnection::WriteBytes(absl::string_view bytes, absl::Duration 
   return absl::OkStatus();
 }
 
-void HttpConnection::Shutdown() const { ::shutdown(fd_.get(), SHUT_RDWR); }
+void HttpConnection::Shutdown() const {
+  ::shutdown(fd_.get(), SHUT_RDWR);
+}
 
 }  // namespace vibe::host

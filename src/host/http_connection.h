@@ -1,5 +1,5 @@
-// The server's side of one HTTP/1.1 connection. One thread reads; writing is as each function says. Every wait is
-// bounded, unless said otherwise, and ends when the socket is shut down.
+// The server's side of one HTTP/1.1 connection. One thread reads; writing is as each function says.
+// Every wait is bounded, unless said otherwise, and ends when the socket is shut down.
 #pragma once
 
 #include <boost/beast/core/flat_buffer.hpp>
@@ -23,7 +23,8 @@ struct HttpRequest {
   std::string body;
   bool keep_alive = true;
 
-  std::optional<std::string> Header(absl::string_view name) const;  // the first one; names have no case
+  std::optional<std::string> Header(
+      absl::string_view name) const;  // the first one; names have no case
 };
 
 class HttpConnection {
@@ -41,7 +42,8 @@ class HttpConnection {
   // `headers` are sent with every answer.
   HttpConnection(UniqueFd fd, Headers headers, Timeouts timeouts);
 
-  // nullopt: the client closed, or had nothing to ask for. On an error, http_status() is what to answer with.
+  // nullopt: the client closed, or had nothing to ask for. On an error, http_status() is what to
+  // answer with.
   absl::StatusOr<std::optional<HttpRequest>> ReadRequest();
   int http_status() const { return http_status_; }
 

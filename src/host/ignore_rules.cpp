@@ -48,10 +48,9 @@ absl::StatusOr<IgnoreRules> IgnoreRules::Parse(absl::string_view text) {
       continue;
     }
     if (line.size() > kMaxPatternBytes || rules.patterns_.size() == kMaxPatterns) {
-      return absl::InvalidArgumentError(absl::StrCat(".vibeignore, line ", line_number,
-                                                     ": more than ", kMaxPatterns,
-                                                     " patterns, or one over ", kMaxPatternBytes,
-                                                     " bytes"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(".vibeignore, line ", line_number, ": more than ", kMaxPatterns,
+                       " patterns, or one over ", kMaxPatternBytes, " bytes"));
     }
     Pattern pattern;
     pattern.directories_only = absl::ConsumeSuffix(&line, "/");

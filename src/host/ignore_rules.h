@@ -1,4 +1,5 @@
-// Which files of an app's folder do not go into its package: docs/formats/package.md, "left out". Pure.
+// Which files of an app's folder do not go into its package: docs/formats/package.md, "left out".
+// Pure.
 #pragma once
 
 #include <string>
@@ -15,12 +16,14 @@ class IgnoreRules {
   // The built-in rules alone: names that start with ".", node_modules/, target/, *.vibeapp, *.sig.
   IgnoreRules() = default;
 
-  // With the patterns of a .vibeignore besides. `#` starts a comment. A pattern without an inner "/" matches any
-  // component of a path; one with it, the path from the root. A "/" at the end matches folders only. `*` and `?` do
-  // not match a "/". InvalidArgument names the line of what is over the limits.
+  // With the patterns of a .vibeignore besides. `#` starts a comment. A pattern without an inner
+  // "/" matches any component of a path; one with it, the path from the root. A "/" at the end
+  // matches folders only. `*` and `?` do not match a "/". InvalidArgument names the line of what is
+  // over the limits.
   static absl::StatusOr<IgnoreRules> Parse(absl::string_view text);
 
-  // `path` is relative and '/'-separated. What is inside an ignored folder is not asked: it is not entered.
+  // `path` is relative and '/'-separated. What is inside an ignored folder is not asked: it is not
+  // entered.
   bool Ignores(absl::string_view path, bool is_directory) const;
 
  private:
@@ -32,7 +35,8 @@ class IgnoreRules {
   std::vector<Pattern> patterns_;
 };
 
-// `*` is any run of bytes without "/", `?` one byte that is not "/". Linear in the product of the lengths.
+// `*` is any run of bytes without "/", `?` one byte that is not "/". Linear in the product of the
+// lengths.
 bool GlobMatches(absl::string_view pattern, absl::string_view text);
 
 }  // namespace vibe::host

@@ -1,5 +1,5 @@
-// The library of projects on this computer: DIR/<id>/project.json, one file per project, replaced whole.
-// Thread-safe; every change is on the disk when the call returns.
+// The library of projects on this computer: DIR/<id>/project.json, one file per project, replaced
+// whole. Thread-safe; every change is on the disk when the call returns.
 #pragma once
 
 #include <filesystem>
@@ -20,7 +20,8 @@ namespace vibe::host {
 
 class Library {
  public:
-  // Reads all projects. A file that cannot be read or understood is reported by broken() and left alone.
+  // Reads all projects. A file that cannot be read or understood is reported by broken() and left
+  // alone.
   static absl::StatusOr<std::unique_ptr<Library>> Load(std::filesystem::path directory);
 
   // Sorted by name, without removed ones.

@@ -9,16 +9,15 @@ nlohmann::json MachineJson(const vm::Machine& machine, SupervisorClient& supervi
   const vm::MachineStatus status = machine.status();
   const bool up =
       status.state == vm::MachineState::kReady || status.state == vm::MachineState::kBusy;
-  nlohmann::json json{
-      {"state", vm::StateName(status.state)},
-      {"backend", status.backend},
-      {"reason", reason},
-      {"error", status.error},
-      {"readySince", nullptr},
-      {"recoveries", status.recoveries},
-      {"supervisorVersion", ""},
-      {"containerdVersion", ""},
-      {"disk", nullptr}};
+  nlohmann::json json{{"state", vm::StateName(status.state)},
+                      {"backend", status.backend},
+                      {"reason", reason},
+                      {"error", status.error},
+                      {"readySince", nullptr},
+                      {"recoveries", status.recoveries},
+                      {"supervisorVersion", ""},
+                      {"containerdVersion", ""},
+                      {"disk", nullptr}};
   if (!up) {
     return json;
   }

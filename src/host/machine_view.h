@@ -1,4 +1,5 @@
-// The JSON of the machine (schema Machine). Asks the supervisor, when the machine is up. Thread-safe.
+// The JSON of the machine (schema Machine). Asks the supervisor, when the machine is up.
+// Thread-safe.
 #pragma once
 
 #include <nlohmann/json.hpp>

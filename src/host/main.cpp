@@ -1,5 +1,5 @@
-// vibed: the host's side of Vibe. SIGTERM ends it within two seconds; the machine and its projects run on, and the
-// next vibed finds them again.
+// vibed: the host's side of Vibe. SIGTERM ends it within two seconds; the machine and its projects
+// run on, and the next vibed finds them again.
 #include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -119,7 +119,8 @@ absl::Status Run(const Arguments& arguments, const sigset_t& signals) {
 
 int Main(int argc, char** argv) {
   Arguments arguments;
-  CLI::App app{"vibed: Vibe's process on this computer. The vibe program starts it when it is needed."};
+  CLI::App app{
+      "vibed: Vibe's process on this computer. The vibe program starts it when it is needed."};
   app.set_version_flag("--version", absl::StrCat("vibed ", kVersion));
   app.add_option("--home", arguments.home,
                  "Vibe's folder (default: the environment's VIBE_HOME, else ~/.vibe)");
@@ -152,4 +153,6 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace vibe::host
 
-int main(int argc, char** argv) { return vibe::host::Main(argc, argv); }
+int main(int argc, char** argv) {
+  return vibe::host::Main(argc, argv);
+}

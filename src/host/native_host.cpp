@@ -85,7 +85,8 @@ HealthCheck CheckRights() {
 
 bool FileHas(const char* path, const std::string& text) {
   std::ifstream file(path);
-  const std::string content((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const std::string content((std::istreambuf_iterator<char>(file)),
+                            std::istreambuf_iterator<char>());
   return absl::StrContains(content, text);
 }
 
@@ -140,7 +141,9 @@ std::vector<HealthCheck> CheckNativeHost() {
 
 namespace vibe::host {
 
-std::vector<HealthCheck> CheckNativeHost() { return {}; }
+std::vector<HealthCheck> CheckNativeHost() {
+  return {};
+}
 
 }  // namespace vibe::host
 

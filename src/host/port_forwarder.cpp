@@ -39,8 +39,8 @@ constexpr int kIoThreads = 2;
 constexpr int kDialThreads = 4;
 constexpr int kMaxConnections = 8000;  // two descriptors each
 constexpr int kBacklog = 512;
-// Below the ports that Linux (32768…) and macOS (49152…) give to outgoing connections, so that a project finds its
-// port free again.
+// Below the ports that Linux (32768…) and macOS (49152…) give to outgoing connections, so that a
+// project finds its port free again.
 constexpr int kFirstPort = 20000;
 constexpr int kLastPort = 32767;
 constexpr int kTries = 200;
@@ -119,24 +119,24 @@ class Listener : public std::enable_shared_from_this<Listener> {
 
  private:
   void Accept() {
-    acceptor_.async_accept(context_.io, [self = shared_from_this()](const error_code& error,
-                                                                    tcp::socket socket) {
-      if (!self->acceptor_.is_open()) {
-        return;
-      }
-      if (error) {
-        // Out of descriptors, or a connection that was gone already.
-        self->timer_.expires_after(std::chrono::milliseconds(50));
-        self->timer_.async_wait([self](const error_code& stopped) {
-          if (!stopped && self->acceptor_.is_open()) {
-            self->Accept();
+    acceptor_.async_accept(
+        context_.io, [self = shared_from_this()](const error_code& error, tcp::socket socket) {
+          if (!self->acceptor_.is_open()) {
+            return;
           }
+          if (error) {
+            // Out of descriptors, or a connection that was gone already.
+            self->timer_.expires_after(std::chrono::milliseconds(50));
+            self->timer_.async_wait([self](const error_code& stopped) {
+              if (!stopped && self->acceptor_.is_open()) {
+                self->Accept();
+              }
+            });
+            return;
+          }
+          self->Forward(std::move(socket));
+          self->Accept();
         });
-        return;
-      }
-      self->Forward(std::move(socket));
-      self->Accept();
-    });
   }
 
   void Forward(tcp::socket socket) {
@@ -241,7 +241,7 @@ absl::Status PortForwarder::Reserve(const std::string& project_id,
                                     const std::set<uint16_t>& avoid) {
   const absl::MutexLock lock(&impl_->mutex);
   std::vector<Impl::Held>& old = impl_->projects[project_id];
-  std::vector<Impl::Held> taken;   // new ones
+  std::vector<Impl::Held> taken;  // new ones
   std::vector<ForwardedPort> kept;
   std::set<uint16_t> used = avoid;
   for (const ForwardedPort& port : ports) {

@@ -1,6 +1,6 @@
-// The host ports of running projects: listeners on 127.0.0.1 whose connections are carried into the machine, to
-// (project, service, port). A port is first reserved (nobody else can have it, connections are refused) and then
-// opened, when the service answers.
+// The host ports of running projects: listeners on 127.0.0.1 whose connections are carried into the
+// machine, to (project, service, port). A port is first reserved (nobody else can have it,
+// connections are refused) and then opened, when the service answers.
 //
 // Thread-safe. Few threads carry any number of connections; none of them waits for the machine.
 #pragma once
@@ -32,9 +32,10 @@ class PortForwarder {
   explicit PortForwarder(Dial dial);
   ~PortForwarder();  // closes everything, connections too
 
-  // Makes `ports` the ports of the project: reserves those that it does not hold yet, lets go of others, and fills
-  // in host ports that were 0, none of them from `avoid`. PORT_CONFLICT names the port, the service and, where it
-  // can be found out, who has it; then the project holds what it held before.
+  // Makes `ports` the ports of the project: reserves those that it does not hold yet, lets go of
+  // others, and fills in host ports that were 0, none of them from `avoid`. PORT_CONFLICT names the
+  // port, the service and, where it can be found out, who has it; then the project holds what it
+  // held before.
   absl::Status Reserve(const std::string& project_id, std::vector<ForwardedPort>& ports,
                        const std::set<uint16_t>& avoid);
   // Lets connections in on all that the project holds. Opening twice is harmless.

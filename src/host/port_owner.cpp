@@ -85,7 +85,9 @@ std::string PortOwner(uint16_t port) {
 
 namespace vibe::host {
 
-std::string PortOwner(uint16_t) { return ""; }
+std::string PortOwner(uint16_t) {
+  return "";
+}
 
 }  // namespace vibe::host
 

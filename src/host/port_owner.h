@@ -6,8 +6,8 @@
 
 namespace vibe::host {
 
-// "nginx (process 123)", or empty when it cannot be found out: the process is another user's, or the platform does
-// not tell cheaply.
+// "nginx (process 123)", or empty when it cannot be found out: the process is another user's, or
+// the platform does not tell cheaply.
 std::string PortOwner(uint16_t port);
 
 }  // namespace vibe::host

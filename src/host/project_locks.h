@@ -1,4 +1,5 @@
-// One operation at a time on each project: the others wait a little, then are told which one runs. Thread-safe.
+// One operation at a time on each project: the others wait a little, then are told which one runs.
+// Thread-safe.
 #pragma once
 
 #include <map>
@@ -22,7 +23,8 @@ class ProjectLocks {
   class Held {
    public:
     Held(ProjectLocks* owner, std::string name) : owner_(owner), name_(std::move(name)) {}
-    Held(Held&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)), name_(other.name_) {}
+    Held(Held&& other) noexcept
+        : owner_(std::exchange(other.owner_, nullptr)), name_(other.name_) {}
     Held& operator=(Held&&) = delete;
     ~Held() {
       if (owner_ != nullptr) {
@@ -55,10 +57,10 @@ class ProjectLocks {
           return Held(this, name);
         }
         if (absl::Now() >= give_up) {
-          return WithAdvice(
-              Error(absl::StatusCode::kAborted, Reason::kConflict,
-                    absl::StrCat("another operation on ", name, " is running (", running_[name], ")")),
-              "try again when it has ended");
+          return WithAdvice(Error(absl::StatusCode::kAborted, Reason::kConflict,
+                                  absl::StrCat("another operation on ", name, " is running (",
+                                               running_[name], ")")),
+                            "try again when it has ended");
         }
       }
     }

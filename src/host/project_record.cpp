@@ -39,7 +39,9 @@ bool ReadPending(const json& object, Pending& pending) {
   return false;
 }
 
-json Decision(const std::optional<bool>& decision) { return decision ? json(*decision) : json(); }
+json Decision(const std::optional<bool>& decision) {
+  return decision ? json(*decision) : json();
+}
 
 absl::Status Wrong(absl::string_view what) {
   return absl::DataLossError(absl::StrCat(what, " is missing or wrong"));

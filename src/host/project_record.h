@@ -1,5 +1,5 @@
-// What the host remembers of one project: docs/formats/library.md describes the file. Plain values; the
-// functions are pure.
+// What the host remembers of one project: docs/formats/library.md describes the file. Plain values;
+// the functions are pure.
 #pragma once
 
 #include <cstdint>
@@ -36,6 +36,9 @@ struct RecordedService {
 
 // What was begun and has to be finished when the machine next runs; kNone: nothing.
 enum class Pending { kNone, kStop, kRemoveKeepingData, kRemove };
+inline bool IsRemoval(Pending pending) {
+  return pending == Pending::kRemove || pending == Pending::kRemoveKeepingData;
+}
 
 struct ProjectRecord {
   std::string id;  // UUID
@@ -61,7 +64,8 @@ bool IsUuid(absl::string_view text);
 // A project name made of any text: "My Notes!" gives "my-notes". "app" when nothing is left.
 std::string Slug(absl::string_view text);
 
-// The manifest's services, with the host ports that `old` had for the same service, port and protocol.
+// The manifest's services, with the host ports that `old` had for the same service, port and
+// protocol.
 std::vector<RecordedService> MergeServices(const manifest::Manifest& manifest,
                                            const std::vector<RecordedService>& old);
 

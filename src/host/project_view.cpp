@@ -17,9 +17,13 @@ json TimeJson(const google::protobuf::Timestamp& time) {
   return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", at, absl::UTCTimeZone());
 }
 
-json DecisionJson(const std::optional<bool>& decision) { return decision ? json(*decision) : json(); }
+json DecisionJson(const std::optional<bool>& decision) {
+  return decision ? json(*decision) : json();
+}
 
-const char* ProtocolName(bool udp) { return udp ? "udp" : "tcp"; }
+const char* ProtocolName(bool udp) {
+  return udp ? "udp" : "tcp";
+}
 
 uint16_t RememberedPort(const ProjectRecord& record, const std::string& service, uint32_t port) {
   for (const RecordedService& candidate : record.services) {
@@ -67,8 +71,8 @@ json StoppedService(const RecordedService& service, bool exposed) {
     ports.push_back(PortJson(port.container_port,
                              exposed && port.exposed && !udp ? port.host_port : uint16_t{0}, udp));
   }
-  return {{"name", service.name}, {"status", "stopped"}, {"containerId", ""},
-          {"startedAt", nullptr}, {"restartCount", 0},   {"exitCode", nullptr},
+  return {{"name", service.name}, {"status", "stopped"},    {"containerId", ""},
+          {"startedAt", nullptr}, {"restartCount", 0},      {"exitCode", nullptr},
           {"message", ""},        {"image", service.image}, {"ports", ports}};
 }
 
@@ -112,8 +116,9 @@ std::vector<Wanted> WantedCapabilities(const manifest::Manifest& manifest,
     wanted.push_back({"network", decisions.network, "reach the internet"});
   }
   if (const std::string ports = ExposedPorts(manifest); !ports.empty()) {
-    wanted.push_back({"exposePorts", decisions.expose_ports,
-                      absl::StrCat("be reached from this computer, and from no other, on port ", ports)});
+    wanted.push_back(
+        {"exposePorts", decisions.expose_ports,
+         absl::StrCat("be reached from this computer, and from no other, on port ", ports)});
   }
   if (manifest.allow_host_file_import) {
     wanted.push_back(

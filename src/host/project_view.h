@@ -1,4 +1,5 @@
-// The JSON of projects and log lines, made of what the host remembers and what the machine says. Pure.
+// The JSON of projects and log lines, made of what the host remembers and what the machine says.
+// Pure.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -12,8 +13,8 @@
 
 namespace vibe::host {
 
-// The schema Project. `live` is null when the machine does not run or does not know the project: then all is stopped.
-// `message` is shown unless the record itself has something to say.
+// The schema Project. `live` is null when the machine does not run or does not know the project:
+// then all is stopped. `message` is shown unless the record itself has something to say.
 nlohmann::json ProjectJson(const ProjectRecord& record, const v1::Project* live,
                            const std::string& message);
 
@@ -26,7 +27,8 @@ nlohmann::json CapabilitiesJson(const manifest::Manifest& manifest, const Decisi
 // The names of the wanted ones that nobody has decided.
 std::vector<std::string> Undecided(const manifest::Manifest& manifest, const Decisions& decisions);
 
-// The ports to forward: TCP, exposed by the machine's project; host ports as the record remembers them, else 0.
+// The ports to forward: TCP, exposed by the machine's project; host ports as the record remembers
+// them, else 0.
 std::vector<ForwardedPort> PortsToForward(const ProjectRecord& record, const v1::Project& live);
 
 // Whether a process of the project may run.

@@ -26,12 +26,15 @@ void ProjectWatch::Run() {
     if (state == vm::MachineState::kStopped || state == vm::MachineState::kError) {
       ports_.CloseAll();
     } else if (state == vm::MachineState::kReady || state == vm::MachineState::kBusy) {
-      // Listed after the subscription began would be better still; what falls between is seen half a minute later.
-      if (projects_.Reconcile(stop_).ok() &&
-          supervisor_
-              .Events([this](const v1::Project& project) { projects_.ReconcileOne(project.id(), stop_); },
-                      stop_)
-              .ok()) {
+      // Listed after the subscription began would be better still; what falls between is seen half
+      // a minute later.
+      if (projects_.Reconcile(stop_).ok() && supervisor_
+                                                 .Events(
+                                                     [this](const v1::Project& project) {
+                                                       projects_.ReconcileOne(project.id(), stop_);
+                                                     },
+                                                     stop_)
+                                                 .ok()) {
         continue;
       }
     }

@@ -1,5 +1,5 @@
-// Keeps host ports in step with what runs in the machine, whoever started or ended it: after a restart of vibed, a
-// crash of a service, a reboot of the machine. One thread, owned here.
+// Keeps host ports in step with what runs in the machine, whoever started or ended it: after a
+// restart of vibed, a crash of a service, a reboot of the machine. One thread, owned here.
 #pragma once
 
 #include <thread>

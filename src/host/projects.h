@@ -1,8 +1,9 @@
-// What can be done with projects. Each operation on a project excludes the others on it; what it is about to do is
-// in the library before it acts, so that the next start of vibed, or the next request, can finish it.
+// What can be done with projects. Each operation on a project excludes the others on it; what it is
+// about to do is in the library before it acts, so that the next start of vibed, or the next
+// request, can finish it.
 //
-// Thread-safe; blocking. An operation that is cancelled returns Cancelled, and the project can be started, stopped
-// or removed from whatever state that left it in.
+// Thread-safe; blocking. An operation that is cancelled returns Cancelled, and the project can be
+// started, stopped or removed from whatever state that left it in.
 #pragma once
 
 #include <functional>
@@ -71,7 +72,8 @@ class Projects {
   absl::Status Remove(const std::string& ref, bool keep_data, const ProgressSink& progress,
                       Cancellation& cancel);
 
-  // Lines as the schema LogLine, until the end or, with follow, until it is cancelled or the sink fails.
+  // Lines as the schema LogLine, until the end or, with follow, until it is cancelled or the sink
+  // fails.
   absl::Status Logs(const LogRequest& request, const JsonSink& sink, Cancellation& cancel);
   // `start` without its id. NOT_RUNNING when the service does not run.
   absl::StatusOr<std::unique_ptr<SupervisorClient::Exec>> Exec(const std::string& ref,
@@ -81,8 +83,8 @@ class Projects {
   // Boots the machine when it does not run, with a progress event.
   absl::Status EnsureMachine(const ProgressSink& progress, Cancellation& cancel);
 
-  // Makes listeners match what runs, and finishes what is pending, of every project that no operation works on.
-  // Fails when the supervisor does not answer.
+  // Makes listeners match what runs, and finishes what is pending, of every project that no
+  // operation works on. Fails when the supervisor does not answer.
   absl::Status Reconcile(Cancellation& cancel);
   // The same for one project.
   void ReconcileOne(const std::string& id, Cancellation& cancel);
@@ -102,8 +104,8 @@ class Projects {
                                           const Cancellation& cancel);
   absl::StatusOr<std::optional<v1::Project>> FindLive(const std::string& id, Cancellation& cancel);
   absl::StatusOr<ProjectRecord> PrepareOpen(const AppFolder& app, const std::string& name,
-                                            const Decisions& decisions, const ProgressSink& progress,
-                                            Cancellation& cancel);
+                                            const Decisions& decisions,
+                                            const ProgressSink& progress, Cancellation& cancel);
   absl::StatusOr<v1::Project> Bring(const AppFolder& app, const ProjectRecord& record,
                                     const ProgressSink& progress, Cancellation& cancel);
 
@@ -122,7 +124,8 @@ class Projects {
   const World world_;
   ProjectLocks locks_;  // by name
   mutable absl::Mutex mutex_;
-  std::map<std::string, std::string> problems_ ABSL_GUARDED_BY(mutex_);  // with ports, by project id
+  std::map<std::string, std::string> problems_
+      ABSL_GUARDED_BY(mutex_);  // with ports, by project id
 };
 
 }  // namespace vibe::host

@@ -1,5 +1,5 @@
-// Reads the parameters of a request's query by name; Finish reports one that is malformed, given twice or unknown.
-// One thread at a time.
+// Reads the parameters of a request's query by name; Finish reports one that is malformed, given
+// twice or unknown. One thread at a time.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,8 @@
 
 namespace vibe::host {
 
-// "%2F" and "+" (with `plus`) decoded. InvalidArgument for a "%" without two hex digits and for a zero byte. Pure.
+// "%2F" and "+" (with `plus`) decoded. InvalidArgument for a "%" without two hex digits and for a
+// zero byte. Pure.
 absl::StatusOr<std::string> PercentDecode(absl::string_view text, bool plus);
 
 class QueryReader {

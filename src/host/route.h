@@ -54,7 +54,8 @@ struct Route {
   std::variant<DocumentHandler, StreamHandler, LinesHandler, ExecHandler> handler;
 };
 
-// The parts of `path` that the template's {names} stand for, decoded; nullopt when it does not fit. Pure.
+// The parts of `path` that the template's {names} stand for, decoded; nullopt when it does not fit.
+// Pure.
 std::optional<std::map<std::string, std::string>> MatchPath(absl::string_view path_template,
                                                             absl::string_view path);
 }  // namespace vibe::host

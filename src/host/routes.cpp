@@ -51,7 +51,8 @@ absl::StatusOr<v1::ExecRequest::Start> ReadExecRequest(ApiCall& call) {
   start.set_columns(call.body.Number("columns", 65535).value_or(0));
   start.set_rows(call.body.Number("rows", 65535).value_or(0));
   for (const auto& [name, value] :
-       call.body.StringMap("env", kMaxEnv).value_or(std::vector<std::pair<std::string, std::string>>())) {
+       call.body.StringMap("env", kMaxEnv)
+           .value_or(std::vector<std::pair<std::string, std::string>>())) {
     (*start.mutable_env())[name] = value;
   }
   start.set_working_dir(call.body.String("workingDir").value_or(""));

@@ -97,7 +97,8 @@ void SupervisorClient::Drop(const std::shared_ptr<Channel>& channel) {
 
 // `call` takes the stub, a new context and a flag that it sets when the call may not be made again.
 template <typename Call>
-absl::Status SupervisorClient::Try(const Call& call, absl::Duration patience, Cancellation* cancel) {
+absl::Status SupervisorClient::Try(const Call& call, absl::Duration patience,
+                                   Cancellation* cancel) {
   const absl::Time give_up = absl::Now() + patience;
   while (true) {
     absl::Status broke;
@@ -202,19 +203,17 @@ absl::StatusOr<v1::Project> SupervisorClient::GetProject(const std::string& id,
                                                          Cancellation& cancel) {
   v1::GetProjectStatusRequest request;
   request.set_id(id);
-  VIBE_ASSIGN_OR_RETURN(
-      const auto response,
-      Unary<v1::GetProjectStatusResponse>(&v1::Supervisor::Stub::GetProjectStatus, request, kQuick,
-                                          kPatience, &cancel));
+  VIBE_ASSIGN_OR_RETURN(const auto response,
+                        Unary<v1::GetProjectStatusResponse>(&v1::Supervisor::Stub::GetProjectStatus,
+                                                            request, kQuick, kPatience, &cancel));
   return response.project();
 }
 
 absl::StatusOr<v1::Project> SupervisorClient::EnsureProject(const v1::EnsureProjectRequest& request,
                                                             Cancellation& cancel) {
-  VIBE_ASSIGN_OR_RETURN(
-      const auto response,
-      Unary<v1::EnsureProjectResponse>(&v1::Supervisor::Stub::EnsureProject, request,
-                                       absl::Seconds(30), kPatience, &cancel));
+  VIBE_ASSIGN_OR_RETURN(const auto response, Unary<v1::EnsureProjectResponse>(
+                                                 &v1::Supervisor::Stub::EnsureProject, request,
+                                                 absl::Seconds(30), kPatience, &cancel));
   return response.project();
 }
 

@@ -1,8 +1,9 @@
 // Calls of vibe.v1.Supervisor over one dialled stream, which is dialled again when it is broken.
 //
-// Thread-safe. Unary calls have a deadline. A call that only reads, or that may be done twice, is tried again for a
-// few seconds while the supervisor restarts; a stream is tried again only until its first message came. Every
-// call ends early with Cancelled when its Cancellation says so. Errors carry the supervisor's reason and details.
+// Thread-safe. Unary calls have a deadline. A call that only reads, or that may be done twice, is
+// tried again for a few seconds while the supervisor restarts; a stream is tried again only until
+// its first message came. Every call ends early with Cancelled when its Cancellation says so.
+// Errors carry the supervisor's reason and details.
 #pragma once
 
 #include <functional>
@@ -51,10 +52,12 @@ class SupervisorClient {
   absl::StatusOr<v1::Project> StartProject(const std::string& id,
                                            const std::map<std::string, std::string>& secrets,
                                            const ProgressSink& progress, Cancellation& cancel);
-  absl::StatusOr<v1::Project> StopProject(const std::string& id, std::optional<uint32_t> timeout_seconds,
+  absl::StatusOr<v1::Project> StopProject(const std::string& id,
+                                          std::optional<uint32_t> timeout_seconds,
                                           const ProgressSink& progress, Cancellation& cancel);
 
-  // The package's digest. `bytes` is asked only when the machine does not have the package. Not tried again.
+  // The package's digest. `bytes` is asked only when the machine does not have the package. Not
+  // tried again.
   absl::StatusOr<std::string> ImportPackage(const v1::PackageIndex& index, const ByteSource& bytes,
                                             Cancellation& cancel);
 

@@ -1,0 +1,253 @@
+// The rest of Projects: what changes a project that is known.
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "host/project_view.h"
+#include "host/projects.h"
+#include "spdlog/spdlog.h"
+
+namespace vibe::host {
+namespace {
+
+SupervisorClient::ProgressSink Forward(const ProgressSink& progress) {
+  return [&progress](const v1::Progress& event) { progress(FromProto(event)); };
+}
+
+}  // namespace
+
+// ---- start and stop
+
+absl::Status Projects::ReservePorts(ProjectRecord& record, const v1::Project& live) {
+  std::vector<ForwardedPort> ports = PortsToForward(record, live);
+  std::set<uint16_t> others;
+  for (const ProjectRecord& other : world_.library.All()) {
+    for (const RecordedService& service : other.services) {
+      for (const RecordedPort& port : service.ports) {
+        others.insert(other.id == record.id ? uint16_t{0} : port.host_port);
+      }
+    }
+  }
+  VIBE_RETURN_IF_ERROR(world_.ports.Reserve(record.id, ports, others));
+  bool changed = false;
+  for (const ForwardedPort& port : ports) {
+    for (RecordedService& service : record.services) {
+      for (RecordedPort& known : service.ports) {
+        if (service.name == port.service && known.container_port == port.container_port &&
+            known.protocol == manifest::Protocol::kTcp) {
+          changed = changed || known.host_port != port.host_port;
+          known.host_port = port.host_port;
+        }
+      }
+    }
+  }
+  return changed ? world_.library.Put(record) : absl::OkStatus();
+}
+
+absl::StatusOr<Projects::Json> Projects::StartLocked(const ProjectRecord& started,
+                                                     const ProgressSink& progress,
+                                                     Cancellation& cancel) {
+  ProjectRecord record = started;
+  VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
+  VIBE_ASSIGN_OR_RETURN(std::optional<v1::Project> live, FindLive(record.id, cancel));
+  if (!live) {
+    // The machine is new, or was reset: it gets the app from its folder again.
+    absl::StatusOr<AppFolder> app = AppFolder::Open(record.path);
+    absl::Status status = app.ok() ? app->List() : app.status();
+    if (!status.ok()) {
+      return Annotate(status, absl::StrCat("the machine does not have ", record.name, " any more"));
+    }
+    VIBE_ASSIGN_OR_RETURN(live, Bring(*app, record, progress, cancel));
+  }
+  if (!live->opened()) {
+    VIBE_ASSIGN_OR_RETURN(live,
+                          world_.supervisor.OpenProject(record.id, Forward(progress), cancel));
+  }
+  const bool was_active = IsActive(*live);
+  if (const absl::Status status = ReservePorts(record, *live); !status.ok()) {
+    SetProblem(record.id, std::string(status.message()));
+    return status;
+  }
+  absl::StatusOr<v1::Project> running =
+      world_.supervisor.StartProject(record.id, {}, Forward(progress), cancel);
+  if (!running.ok()) {
+    if (!was_active) {
+      world_.ports.Close(record.id);
+    }
+    return running.status();
+  }
+  const absl::Status opened = world_.ports.Open(record.id);
+  SetProblem(record.id, std::string(opened.message()));
+  VIBE_RETURN_IF_ERROR(opened);
+  return ViewNow(record.id, *running);
+}
+
+absl::StatusOr<Projects::Json> Projects::Start(const std::string& ref, const ProgressSink& progress,
+                                               Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
+  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record, "start", cancel));
+  VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
+  if (IsRemoval(record.pending)) {
+    return WithAdvice(
+        absl::FailedPreconditionError(
+            absl::StrCat(record.name, " is being removed, and that was interrupted")),
+        absl::StrCat("finish it with `vibe rm ", record.name, "`, or open the app again"));
+  }
+  if (record.pending == Pending::kStop) {
+    record.pending = Pending::kNone;
+    VIBE_RETURN_IF_ERROR(world_.library.Put(record));
+  }
+  return StartLocked(record, progress, cancel);
+}
+
+absl::StatusOr<Projects::Json> Projects::StopLocked(ProjectRecord record,
+                                                    std::optional<uint32_t> timeout_seconds,
+                                                    const ProgressSink& progress,
+                                                    Cancellation& cancel) {
+  world_.ports.Close(record.id);
+  SetProblem(record.id, "");
+  if (!MachineIsUp()) {
+    // The machine remembers what ran, and would start it again at its next boot.
+    if (record.pending == Pending::kNone) {
+      record.pending = Pending::kStop;
+      VIBE_RETURN_IF_ERROR(world_.library.Put(record));
+    }
+    return View(record, nullptr, "");
+  }
+  absl::StatusOr<v1::Project> live =
+      world_.supervisor.StopProject(record.id, timeout_seconds, Forward(progress), cancel);
+  if (absl::IsNotFound(live.status())) {
+    return View(record, nullptr, "");
+  }
+  if (!live.ok()) {
+    Cancellation again;  // that of the request may be why it failed
+    if (const auto now = FindLive(record.id, again); now.ok() && *now) {
+      MatchPorts(record, **now);
+    }
+    return live.status();
+  }
+  if (record.pending == Pending::kStop) {
+    record.pending = Pending::kNone;
+    VIBE_RETURN_IF_ERROR(world_.library.Put(record));
+  }
+  return View(record, &*live, "");
+}
+
+absl::StatusOr<Projects::Json> Projects::Stop(const std::string& ref,
+                                              std::optional<uint32_t> timeout_seconds,
+                                              const ProgressSink& progress, Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
+  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record, "stop", cancel));
+  VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
+  return StopLocked(record, timeout_seconds, progress, cancel);
+}
+
+absl::StatusOr<Projects::Json> Projects::Restart(const std::string& ref,
+                                                 std::optional<uint32_t> timeout_seconds,
+                                                 const ProgressSink& progress,
+                                                 Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
+  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record, "restart", cancel));
+  VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
+  VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
+  VIBE_RETURN_IF_ERROR(StopLocked(record, timeout_seconds, progress, cancel).status());
+  VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
+  return StartLocked(record, progress, cancel);
+}
+
+// ---- remove
+
+absl::Status Projects::RemoveLocked(ProjectRecord record, bool keep_data,
+                                    const ProgressSink& progress, Cancellation& cancel) {
+  record.pending = keep_data ? Pending::kRemoveKeepingData : Pending::kRemove;
+  VIBE_RETURN_IF_ERROR(world_.library.Put(record));
+  world_.ports.Close(record.id);
+  VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
+  progress({.phase = "stop", .service = "", .item = "", .done = 0, .total = 0, .unit = ""});
+  VIBE_RETURN_IF_ERROR(world_.supervisor.DeleteProject(record.id, !keep_data, cancel));
+  SetProblem(record.id, "");
+  if (!keep_data) {
+    return world_.library.Remove(record.id);
+  }
+  record.pending = Pending::kNone;
+  record.removed = true;
+  record.decisions = {};  // a project that comes back is asked again
+  return world_.library.Put(record);
+}
+
+absl::Status Projects::Remove(const std::string& ref, bool keep_data, const ProgressSink& progress,
+                              Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
+  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record, "rm", cancel));
+  VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
+  return RemoveLocked(record, keep_data, progress, cancel);
+}
+
+// ---- in the background
+
+void Projects::MatchPorts(const ProjectRecord& record, const v1::Project& live) {
+  if (!IsActive(live)) {
+    world_.ports.Close(record.id);
+    SetProblem(record.id, "");
+    return;
+  }
+  ProjectRecord changed = record;
+  absl::Status status = ReservePorts(changed, live);
+  if (status.ok()) {
+    status = world_.ports.Open(record.id);
+  }
+  SetProblem(record.id, std::string(status.message()));
+}
+
+absl::Status Projects::FinishPending(const ProjectRecord& record, Cancellation& cancel) {
+  const auto silent = [](const Progress&) {};
+  if (IsRemoval(record.pending)) {
+    return RemoveLocked(record, record.pending == Pending::kRemoveKeepingData, silent, cancel);
+  }
+  return StopLocked(record, std::nullopt, silent, cancel).status();
+}
+
+void Projects::ReconcileOne(const std::string& id, Cancellation& cancel) {
+  absl::StatusOr<ProjectRecord> record = world_.library.Find(id);
+  if (!record.ok() || !MachineIsUp()) {
+    return;
+  }
+  // An operation that runs does the same at its end.
+  const auto held = locks_.Lock(record->name, "reconcile", absl::ZeroDuration(), cancel);
+  record = world_.library.Find(id);
+  if (!held.ok() || !record.ok()) {
+    return;
+  }
+  if (record->pending != Pending::kNone) {
+    if (const absl::Status status = FinishPending(*record, cancel); !status.ok()) {
+      spdlog::warn("project {}: what is pending cannot be finished: {}", record->name,
+                   status.ToString());
+    }
+    return;
+  }
+  const auto live = FindLive(id, cancel);
+  if (live.ok() && *live) {
+    MatchPorts(*record, **live);
+  }
+}
+
+absl::Status Projects::Reconcile(Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(const auto projects, world_.supervisor.ListProjects(cancel));
+  for (const v1::Project& project : projects) {
+    const absl::StatusOr<ProjectRecord> record = world_.library.Find(project.id());
+    if (record.ok() && (record->pending != Pending::kNone ||
+                        IsActive(project) != world_.ports.IsOpen(record->id))) {
+      ReconcileOne(record->id, cancel);
+    }
+  }
+  // A removal may have been interrupted between the machine and the library.
+  for (const ProjectRecord& record : world_.library.All()) {
+    if (record.pending != Pending::kNone) {
+      ReconcileOne(record.id, cancel);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace vibe::host
