@@ -21,7 +21,7 @@ constexpr size_t kMaxVolumes = 100;
 constexpr size_t kMaxVolumeName = 128;
 constexpr size_t kMaxSecrets = 100;
 constexpr size_t kMaxHowToObtain = 4096;
-constexpr int64_t kMaxDebounceSeconds = 24 * 3600;
+constexpr int64_t kMaxDebounceSeconds = int64_t{24} * 3600;
 constexpr int64_t kMaxMaxSnapshots = 10'000;
 
 std::optional<std::string> TextOf(const std::optional<Value>& value, size_t max,

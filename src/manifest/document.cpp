@@ -5,6 +5,7 @@
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/parser.h>
 
+#include <algorithm>
 #include <exception>
 #include <sstream>
 #include <utility>
@@ -42,6 +43,7 @@ class TreeBuilder final : public YAML::EventHandler {
 
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
                 const std::string& value) override {
+    last_scalar_ = mark.is_null() ? last_scalar_ : static_cast<size_t>(mark.pos);
     if (!IsKnownTag(tag, "tag:yaml.org,2002:str")) {
       Leaf(RefuseTag(mark, tag));
       return;
@@ -66,6 +68,20 @@ class TreeBuilder final : public YAML::EventHandler {
   }
   void OnMapEnd() override { Close(); }
 
+  // The parser takes the end of the file for the end of a quoted text, so that a file that was cut
+  // off, or the rest of one behind a forgotten quote, would pass for a value. Only the last scalar
+  // can be such a one.
+  void CheckLastQuote() {
+    const absl::string_view text = source_.yaml();
+    const size_t start = SkipProperties(text, last_scalar_);
+    if (!stopped_ && start < text.size() && (text[start] == '"' || text[start] == '\'') &&
+        !IsClosed(text.substr(start))) {
+      diagnostics_.Error({source_.FileOffset(start), ""},
+                         "not valid YAML: the quoted text that starts here is not closed");
+      stopped_ = true;
+    }
+  }
+
   bool stopped() const { return stopped_; }
   std::optional<TreeNode> TakeRoot() { return std::move(root_); }
 
@@ -79,6 +95,31 @@ class TreeBuilder final : public YAML::EventHandler {
     size_t key_offset = 0;
     absl::flat_hash_set<std::string> seen;
   };
+
+  // Past tags and anchors, with which the mark of a scalar starts.
+  static size_t SkipProperties(absl::string_view text, size_t at) {
+    while (at < text.size() && (text[at] == '!' || text[at] == '&')) {
+      at = std::min(text.find_first_of(" \t\r\n", at), text.size());
+      at = std::min(text.find_first_not_of(" \t\r\n", at), text.size());
+    }
+    return at;
+  }
+
+  // Whether the quoted text that `text` starts with ends in it.
+  static bool IsClosed(absl::string_view text) {
+    const char quote = text[0];
+    for (size_t i = 1; i < text.size(); ++i) {
+      if (quote == '"' && text[i] == '\\') {
+        ++i;
+      } else if (text[i] == quote) {
+        if (quote == '"' || i + 1 == text.size() || text[i + 1] != quote) {
+          return true;
+        }
+        ++i;  // '' is a quote inside the text
+      }
+    }
+    return false;
+  }
 
   static bool IsKnownTag(const std::string& tag, const char* name) {
     return tag.empty() || tag == "?" || tag == "!" || tag == name;
@@ -212,6 +253,7 @@ class TreeBuilder final : public YAML::EventHandler {
   std::optional<TreeNode> root_;
   size_t nodes_ = 0;
   size_t last_offset_ = 0;
+  size_t last_scalar_ = 0;  // in source_.yaml()
   bool stopped_ = false;
 };
 
@@ -271,6 +313,7 @@ std::optional<TreeNode> ReadDocument(const SourceText& source, Diagnostics& diag
     diagnostics.Error({}, absl::StrCat("not valid YAML: ", error.what()));
     return std::nullopt;
   }
+  builder.CheckLastQuote();
   if (builder.stopped()) {
     return std::nullopt;
   }

@@ -423,6 +423,7 @@ std::vector<ReadService> ReadServices(const Value& value, Diagnostics& diagnosti
   if (items.empty() && value.node->kind == TreeNode::Kind::kSequence) {
     diagnostics.Error(value.place, "an app has at least one service");
   }
+  services.reserve(items.size());
   for (const Value& item : items) {
     services.push_back(ReadOne(item, diagnostics));
   }

@@ -30,10 +30,6 @@ std::string Key(const std::string& key, const std::string& value) {
   return WithService("    " + key + ": " + value + "\n");
 }
 
-std::string Replaced(std::string text, const std::string& from, const std::string& to) {
-  return text.replace(text.find(from), from.size(), to);
-}
-
 TEST(Errors, OfTheTopLevel) {
   const std::string good = WithService("");
   ExpectReports({

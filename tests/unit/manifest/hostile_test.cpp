@@ -36,7 +36,8 @@ TEST(Hostile, TextsAreRefusedWithTheirPlace) {
       {std::string("a: b\nc\0d", 8),
        "2:2: error: the control character U+0000 cannot stand in a manifest: remove it\n"},
       // The parser would take this for the end of the file and never see the rest.
-      {"a: b\n\x04" "evil: c\n",
+      {"a: b\n\x04"
+       "evil: c\n",
        "2:1: error: the control character U+0004 cannot stand in a manifest: remove it\n"},
       {"a: [1, 2\nb: 3\n",
        "2:2: error: not valid YAML: a \"[\" is not closed, or a \",\" is missing before this\n"},
@@ -106,6 +107,25 @@ TEST(Hostile, TagsAreRefused) {
   EXPECT_EQ(Report(WithService("icon: !!str x\n")), "");
 }
 
+TEST(Hostile, AQuoteThatIsNotClosedIsRefused) {
+  const char kMessage[] = "error: not valid YAML: the quoted text that starts here is not closed\n";
+  for (const char* cut :
+       {"icon: \"a\n", "icon: 'a\n", "icon: 'a''\n", "icon: \"a\\\"\n", "icon: 'a\nui: {}\n"}) {
+    EXPECT_EQ(Report(WithService(cut)), std::string("8:7: ") + kMessage) << cut;
+  }
+  for (const char* cut : {"icon: \"a", "icon: 'a", "icon: 'a''"}) {
+    EXPECT_THAT(Report(WithService(cut)),
+                HasSubstr("a quoted text is not closed before the file ends"));
+  }
+  EXPECT_EQ(Report(WithService("icon: !!str &x 'a\n")), std::string("8:16: ") + kMessage);
+  EXPECT_EQ(Report(Replaced(WithService(""), "nginx", "\"nginx")),
+            std::string("7:12: ") + kMessage);
+  for (const char* closed :
+       {"icon: \"a\"", "icon: 'a'", "icon: 'a'''", "icon: \"a\\\\\"", "icon: a'b"}) {
+    EXPECT_THAT(Report(WithService(closed)), testing::Not(HasSubstr("not closed"))) << closed;
+  }
+}
+
 TEST(Hostile, ASecondDocumentIsRefused) {
   EXPECT_THAT(Report(WithService("---\nkind: other\n")),
               HasSubstr("a second document starts here"));
@@ -125,6 +145,7 @@ TEST(Hostile, AFileOverTheLimitIsRefused) {
 // None of these may take long, use the stack up, or be accepted.
 TEST(Hostile, LargeAndDeepFilesAreRefusedInTime) {
   const std::vector<std::string> texts = {
+      "a: '" + Repeated("x", 1'000'000),
       Repeated("[", 500'000),
       Repeated("{a: ", 200'000),
       Repeated("- ", 500'000),

@@ -25,6 +25,10 @@ inline std::string WithService(absl::string_view rest) {
   return absl::StrCat(kHead, "services:\n  - name: web\n    image: nginx\n", rest);
 }
 
+inline std::string Replaced(std::string text, const std::string& from, const std::string& to) {
+  return text.replace(text.find(from), from.size(), to);
+}
+
 // All diagnostics as "line:column: severity: path: message", one per line.
 inline std::string Report(absl::string_view text) {
   std::string report;

@@ -235,6 +235,24 @@ TEST(Parse, ReadsTheManifestsOfTheOtherTests) {
   EXPECT_GE(count, 3);
 }
 
+// The reference's examples are manifests that people copy.
+TEST(Parse, ReadsTheExamplesOfItsReference) {
+  std::stringstream page;
+  page << std::ifstream(std::filesystem::path(VIBE_TEST_SOURCE_DIR) / "../docs/formats/manifest.md")
+              .rdbuf();
+  const std::string text = page.str();
+  const std::string fence = "```yaml\n";
+  int count = 0;
+  for (size_t at = text.find(fence); at != std::string::npos; at = text.find(fence, at)) {
+    at += fence.size();
+    const std::string example = text.substr(at, text.find("```", at) - at);
+    Parsed(example);
+    EXPECT_EQ(Report(example), "");
+    ++count;
+  }
+  EXPECT_EQ(count, 2);
+}
+
 TEST(ToStatus, HasAllErrorsAndNoWarning) {
   const ParseResult result =
       Parse(WithService("    env: {a: 1}\n    prots: []\n    user: 'a b'\n"));
