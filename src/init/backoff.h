@@ -1,5 +1,5 @@
-// How long to wait before a service that ended is started again: at once the first times, then ever longer
-// while it keeps ending soon. Pure; one thread.
+// How long to wait before a service that ended is started again: at once the first times, then ever
+// longer while it keeps ending soon. Pure; one thread.
 #pragma once
 
 #include <array>

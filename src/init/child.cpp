@@ -93,9 +93,8 @@ int NextSignal(const UniqueFd& signals) {
 }
 
 std::string DescribeEnd(int wait_status) {
-  return WIFSIGNALED(wait_status)
-             ? absl::StrCat("was killed by signal ", WTERMSIG(wait_status))
-             : absl::StrCat("ended with status ", WEXITSTATUS(wait_status));
+  return WIFSIGNALED(wait_status) ? absl::StrCat("was killed by signal ", WTERMSIG(wait_status))
+                                  : absl::StrCat("ended with status ", WEXITSTATUS(wait_status));
 }
 
 }  // namespace vibe::init

@@ -1,5 +1,5 @@
-// Starts programs that run beside their init, and the descriptor by which the init learns that one ended.
-// For processes with one thread.
+// Starts programs that run beside their init, and the descriptor by which the init learns that one
+// ended. For processes with one thread.
 #pragma once
 
 #include <sys/types.h>
@@ -22,8 +22,8 @@ struct ChildOptions {
   bool dies_with_parent = false;
 };
 
-// The child has a session of its own, no input and no blocked signals. A program that cannot be executed
-// ends with 127 and a line in its output.
+// The child has a session of its own, no input and no blocked signals. A program that cannot be
+// executed ends with 127 and a line in its output.
 absl::StatusOr<pid_t> StartChild(const ChildOptions& options);
 
 // Blocks SIGCHLD, SIGTERM and SIGINT and returns a descriptor to read them from without blocking.

@@ -50,20 +50,29 @@ std::vector<std::string> SupervisorCommand(const Programs& programs,
                                            const SupervisorOptions& options) {
   std::vector<std::string> command = {
       absl::StrCat(inside::kBin, "/", programs.supervisor.filename().string()),
-      "--data", inside::kData,
-      "--run", inside::kState,
-      "--containerd", inside::kContainerdSocket,
-      "--runtime", programs.runtime.string(),
-      "--logger", absl::StrCat(inside::kBin, "/vibe-logger"),
-      "--cgroup", inside::kServices,
-      "--cni", programs.cni.string(),
-      "--listen", absl::StrCat("unix:", inside::kHost, "/", native::kSupervisorSocket),
-      "--forward", absl::StrCat("unix:", inside::kHost, "/", native::kForwardSocket),
+      "--data",
+      inside::kData,
+      "--run",
+      inside::kState,
+      "--containerd",
+      inside::kContainerdSocket,
+      "--runtime",
+      programs.runtime.string(),
+      "--logger",
+      absl::StrCat(inside::kBin, "/vibe-logger"),
+      "--cgroup",
+      inside::kServices,
+      "--cni",
+      programs.cni.string(),
+      "--listen",
+      absl::StrCat("unix:", inside::kHost, "/", native::kSupervisorSocket),
+      "--forward",
+      absl::StrCat("unix:", inside::kHost, "/", native::kForwardSocket),
   };
   if (options.uplink) {
-    command.insert(command.end(), {"--host-gateway", native::kUplinkGateway, "--blocked",
-                                   native::kUplinkNetwork, "--uplink", native::kUplink,
-                                   "--nameserver", native::kUplinkNameserver});
+    command.insert(command.end(),
+                   {"--host-gateway", native::kUplinkGateway, "--blocked", native::kUplinkNetwork,
+                    "--uplink", native::kUplink, "--nameserver", native::kUplinkNameserver});
     // The uplink leads to all that this host can reach, itself included.
     for (const std::string& address : options.host_addresses) {
       command.insert(command.end(), {"--blocked", address});

@@ -12,7 +12,7 @@ namespace vibe::init {
 std::string ContainerdConfig();
 
 struct SupervisorOptions {
-  bool uplink = false;                    // tap0 is there or will be
+  bool uplink = false;                           // tap0 is there or will be
   std::vector<std::string> host_addresses = {};  // of this host: services may not reach them
 };
 // The program's name first.

@@ -82,7 +82,7 @@ class Host {
   absl::Time kill_at_ = absl::InfiniteFuture();  // a machine that does not end by itself
 
   pid_t uplink_ = 0;
-  Pipe uplink_life_;      // slirp4netns ends when the write end is closed
+  Pipe uplink_life_;  // slirp4netns ends when the write end is closed
   UniqueFd uplink_ready_;
   absl::Time uplink_started_;
   absl::Time uplink_next_ = absl::InfinitePast();
@@ -131,7 +131,8 @@ absl::Status Host::StartMachine() {
   VIBE_RETURN_IF_ERROR(cgroup_.Enter(::getpid(), kLeaf));
   VIBE_RETURN_IF_ERROR(cgroup_.Enter(machine_, kLeaf));
   if (const std::vector<std::string> missing = cgroup_.EnableControllers(); !missing.empty()) {
-    Say(absl::StrCat("no limits for services by these cgroup controllers, which the host does not "
+    Say(
+        absl::StrCat("no limits for services by these cgroup controllers, which the host does not "
                      "pass on: ",
                      absl::StrJoin(missing, ", ")));
   }
@@ -170,14 +171,14 @@ void Host::StartUplinkIfDue(absl::Time now) {
   }
   // Not --disable-host-loopback: the supervisor pulls from registries on the host's loopback. The
   // machine's firewall keeps services from the gateway.
-  const absl::StatusOr<pid_t> pid = StartChild(
-      {.args = {plan_.programs.slirp4netns.string(), "--configure", "--mtu=65520",
-                "--enable-sandbox", "--enable-seccomp", "--exit-fd=3", "--ready-fd=4",
-                absl::StrCat(machine_), native::kUplink},
-       .env = {absl::StrCat("PATH=", kPath)},
-       .output = uplink_log_.write_end(),
-       .descriptors = {{life->read.get(), 3}, {ready->write.get(), 4}},
-       .dies_with_parent = true});
+  const absl::StatusOr<pid_t> pid =
+      StartChild({.args = {plan_.programs.slirp4netns.string(), "--configure", "--mtu=65520",
+                           "--enable-sandbox", "--enable-seccomp", "--exit-fd=3", "--ready-fd=4",
+                           absl::StrCat(machine_), native::kUplink},
+                  .env = {absl::StrCat("PATH=", kPath)},
+                  .output = uplink_log_.write_end(),
+                  .descriptors = {{life->read.get(), 3}, {ready->write.get(), 4}},
+                  .dies_with_parent = true});
   if (!pid.ok()) {
     Say(absl::StrCat("no uplink: ", pid.status().message()));
     return;
@@ -260,7 +261,8 @@ void Host::Run() {
         next == absl::InfiniteFuture()
             ? -1
             : static_cast<int>(std::clamp<int64_t>(
-                  absl::ToInt64Milliseconds(absl::Ceil(next - now, absl::Milliseconds(1))), 0, 60000));
+                  absl::ToInt64Milliseconds(absl::Ceil(next - now, absl::Milliseconds(1))), 0,
+                  60000));
     ::poll(polls, std::size(polls), timeout);
     now = absl::Now();
     HandleSignals(now);
@@ -307,6 +309,8 @@ void Host::Clear() {
     }
     RemoveAll(plan_.layout.run()).IgnoreError();
     ::unlink(plan_.layout.record().c_str());
+    // Free only when this process is gone: whoever takes the lock then knows that nothing is left.
+    (void)lock_.release();
   }
   console_.Pump();
   uplink_log_.Pump();
@@ -325,8 +329,8 @@ absl::StatusOr<UniqueFd> LockMachine(const native::Layout& layout) {
       return ErrnoError(errno, absl::StrCat("lock ", layout.lock().string()));
     }
     if (absl::Now() >= deadline) {
-      return WithAdvice(absl::AlreadyExistsError(absl::StrCat(
-                            "a machine runs already in ", layout.directory.string())),
+      return WithAdvice(absl::AlreadyExistsError(
+                            absl::StrCat("a machine runs already in ", layout.directory.string())),
                         "stop it with `vibe machine stop`");
     }
     absl::SleepFor(absl::Milliseconds(10));
@@ -335,8 +339,8 @@ absl::StatusOr<UniqueFd> LockMachine(const native::Layout& layout) {
 }
 
 int RunHost(Plan plan, LogPipe console, UniqueFd report) {
-  absl::StatusOr<LogPipe> uplink_log = LogPipe::Make(plan.layout.logs() / "uplink.log",
-                                                     kMaxUplinkLogBytes, LogPipe::Stamp::kTime);
+  absl::StatusOr<LogPipe> uplink_log =
+      LogPipe::Make(plan.layout.logs() / "uplink.log", kMaxUplinkLogBytes, LogPipe::Stamp::kTime);
   if (!uplink_log.ok()) {
     const std::string text = absl::StrCat("error: ", uplink_log.status().message(), "\n");
     return ::write(report.get(), text.data(), text.size()) < 0 ? 2 : 1;

@@ -58,8 +58,8 @@ void LogPipe::Pump() {
     }
     partial_.append(buffer, static_cast<size_t>(count));
     absl::string_view rest = partial_;
-    for (size_t end = rest.find('\n');
-         end != absl::string_view::npos || rest.size() > kMaxLine; end = rest.find('\n')) {
+    for (size_t end = rest.find('\n'); end != absl::string_view::npos || rest.size() > kMaxLine;
+         end = rest.find('\n')) {
       const size_t length = std::min(end, kMaxLine);
       Write(rest.substr(0, length));
       rest.remove_prefix(length == end ? length + 1 : length);

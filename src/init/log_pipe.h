@@ -1,4 +1,5 @@
-// The pipe by which what the machine's programs say reaches a log file with a bound on its size. One thread.
+// The pipe by which what the machine's programs say reaches a log file with a bound on its size.
+// One thread.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,8 @@ namespace vibe::init {
 class LogPipe {
  public:
   enum class Stamp { kNone, kTime };  // kTime puts the time before each line
-  // At max_bytes the file becomes "<path>.1", which replaces the one before it. What cannot be written (a
-  // full disk) is dropped: a log must not stop the machine.
+  // At max_bytes the file becomes "<path>.1", which replaces the one before it. What cannot be
+  // written (a full disk) is dropped: a log must not stop the machine.
   static absl::StatusOr<LogPipe> Make(const std::filesystem::path& path, int64_t max_bytes,
                                       Stamp stamp);
 

@@ -143,7 +143,8 @@ class Supervision {
     int timeout = -1;
     if (until < absl::InfiniteFuture()) {
       timeout = static_cast<int>(std::clamp<int64_t>(
-          absl::ToInt64Milliseconds(absl::Ceil(until - absl::Now(), absl::Milliseconds(1))), 0, 60000));
+          absl::ToInt64Milliseconds(absl::Ceil(until - absl::Now(), absl::Milliseconds(1))), 0,
+          60000));
     }
     ::poll(polls, std::size(polls), timeout);
     Turn();
@@ -203,16 +204,15 @@ class Supervision {
 
 absl::StatusOr<Supervision> MakeSupervision(const Plan& plan) {
   VIBE_ASSIGN_OR_RETURN(UniqueFd signals, SignalDescriptor());
-  VIBE_ASSIGN_OR_RETURN(
-      Service containerd,
-      MakeService("containerd",
-                  {plan.programs.containerd.string(), "--config", inside::kContainerdConfig},
-                  inside::kContainerdSocket));
+  VIBE_ASSIGN_OR_RETURN(Service containerd, MakeService("containerd",
+                                                        {plan.programs.containerd.string(),
+                                                         "--config", inside::kContainerdConfig},
+                                                        inside::kContainerdSocket));
   VIBE_ASSIGN_OR_RETURN(
       Service supervisor,
       MakeService("supervisor",
-                  SupervisorCommand(plan.programs, {.uplink = plan.uplink,
-                                                    .host_addresses = plan.host_addresses}),
+                  SupervisorCommand(plan.programs,
+                                    {.uplink = plan.uplink, .host_addresses = plan.host_addresses}),
                   fs::path(inside::kHost) / native::kSupervisorSocket));
   return Supervision(plan, std::move(signals), std::move(containerd), std::move(supervisor));
 }
@@ -226,8 +226,8 @@ void Report(const UniqueFd& report, absl::string_view line) {
 }  // namespace
 
 int RunMachine(const Plan& plan, UniqueFd go, UniqueFd report) {
-  // Ends with the host's half, which alone knows how to clear away what is outside. After this the byte:
-  // none comes from a host's half that ended before.
+  // Ends with the host's half, which alone knows how to clear away what is outside. After this the
+  // byte: none comes from a host's half that ended before.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   char byte = 0;
   if (::read(go.get(), &byte, 1) != 1) {

@@ -1,6 +1,6 @@
 // vibe-native-init: starts the native machine (docs/native-machine.md) and stays as its two first
-// processes. The one that was called returns when the machine runs, or with a status other than 0 and on
-// standard error "error: …" and maybe "advice: …".
+// processes. The one that was called returns when the machine runs, or with a status other than 0
+// and on standard error "error: …" and maybe "advice: …".
 
 #include <fcntl.h>
 #include <signal.h>
@@ -86,8 +86,8 @@ void RedirectTo(int console) {
 
 int RunDetached(Plan plan, UniqueFd report) {
   Detach();
-  absl::StatusOr<LogPipe> console = LogPipe::Make(plan.layout.console_log(), kMaxConsoleBytes,
-                                                  LogPipe::Stamp::kTime);
+  absl::StatusOr<LogPipe> console =
+      LogPipe::Make(plan.layout.console_log(), kMaxConsoleBytes, LogPipe::Stamp::kTime);
   if (!console.ok()) {
     const std::string text = absl::StrCat("error: ", console.status().message(), "\n");
     return ::write(report.get(), text.data(), text.size()) < 0 ? 2 : 1;
@@ -127,8 +127,8 @@ int Start(const Options& options) {
   ::close(report[1]);
   std::string text;
   char buffer[4096];
-  for (ssize_t count = 0; (count = ::read(report[0], buffer, sizeof buffer)) > 0 ||
-                          (count < 0 && errno == EINTR);) {
+  for (ssize_t count = 0;
+       (count = ::read(report[0], buffer, sizeof buffer)) > 0 || (count < 0 && errno == EINTR);) {
     text.append(buffer, count > 0 ? static_cast<size_t>(count) : 0);
   }
   if (text == "ok\n") {
@@ -145,7 +145,8 @@ int Start(const Options& options) {
 
 int main(int argc, char** argv) {
   vibe::init::Options options;
-  CLI::App app("Starts Vibe's native machine in the background; vibed calls it.", "vibe-native-init");
+  CLI::App app("Starts Vibe's native machine in the background; vibed calls it.",
+               "vibe-native-init");
   app.add_option("--machine", options.machine, "The machine's directory")->required();
   app.add_option("--supervisor", options.supervisor,
                  "The supervisor to run (default: vibe-supervisor beside this program)");

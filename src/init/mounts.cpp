@@ -33,7 +33,8 @@ absl::Status Mount(const char* source, const fs::path& target, const char* type,
   return absl::OkStatus();
 }
 
-// Lets go of what is mounted at and below a path, so that nothing looks at it through the mount table.
+// Lets go of what is mounted at and below a path, so that nothing looks at it through the mount
+// table.
 void Uncover(const char* path) {
   while (::umount2(path, MNT_DETACH) == 0) {
   }
@@ -50,7 +51,8 @@ absl::StatusOr<UniqueFd> Hold(const fs::path& path) {
 
 absl::Status Bind(const UniqueFd& source, const fs::path& target) {
   VIBE_RETURN_IF_ERROR(MakeDirectories(target));
-  return Mount(absl::StrCat("/proc/self/fd/", source.get()).c_str(), target, nullptr, MS_BIND | MS_REC);
+  return Mount(absl::StrCat("/proc/self/fd/", source.get()).c_str(), target, nullptr,
+               MS_BIND | MS_REC);
 }
 
 absl::Status MountCgroups(const std::vector<native::CgroupHierarchy>& hierarchies) {
@@ -66,8 +68,7 @@ absl::Status MountCgroups(const std::vector<native::CgroupHierarchy>& hierarchie
     }
     const std::string name = hierarchy.mount.filename();
     VIBE_RETURN_IF_ERROR(MakeDirectories(root / name));
-    VIBE_RETURN_IF_ERROR(
-        Mount("cgroup", root / name, "cgroup", kInert, hierarchy.options.c_str()));
+    VIBE_RETURN_IF_ERROR(Mount("cgroup", root / name, "cgroup", kInert, hierarchy.options.c_str()));
     // "cpu" and "cpuacct" lead to "cpu,cpuacct", where programs look for them.
     for (absl::string_view controller : absl::StrSplit(hierarchy.options, ',')) {
       const fs::path link = root / std::string(controller);
@@ -80,8 +81,8 @@ absl::Status MountCgroups(const std::vector<native::CgroupHierarchy>& hierarchie
   return absl::OkStatus();
 }
 
-// The supervisor's own look-ups. `resolv_conf` is what /etc/resolv.conf is in truth: on many hosts a file
-// in the /run that the machine does not see.
+// The supervisor's own look-ups. `resolv_conf` is what /etc/resolv.conf is in truth: on many hosts
+// a file in the /run that the machine does not see.
 absl::Status WriteResolvConf(const fs::path& resolv_conf) {
   const std::string text = absl::StrCat("nameserver ", native::kUplinkNameserver, "\n");
   std::error_code error;
@@ -100,8 +101,8 @@ absl::Status WriteResolvConf(const fs::path& resolv_conf) {
 }  // namespace
 
 absl::Status MakeMounts(const MountOptions& options) {
-  // Nothing of ours reaches the host; what the host unmounts is not kept busy by us, and what it mounts
-  // later (a disk with an app on it) is seen here too.
+  // Nothing of ours reaches the host; what the host unmounts is not kept busy by us, and what it
+  // mounts later (a disk with an app on it) is seen here too.
   VIBE_RETURN_IF_ERROR(Mount(nullptr, "/", nullptr, MS_SLAVE | MS_REC));
   VIBE_ASSIGN_OR_RETURN(const UniqueFd data, Hold(options.layout.data()));
   VIBE_ASSIGN_OR_RETURN(const UniqueFd host, Hold(options.layout.run()));

@@ -1,5 +1,5 @@
-// The machine's own view of the file system: the host's files, with private /proc, /sys, /run, /dev/shm and
-// cgroups. For the machine's first process, in its new namespaces.
+// The machine's own view of the file system: the host's files, with private /proc, /sys, /run,
+// /dev/shm and cgroups. For the machine's first process, in its new namespaces.
 #pragma once
 
 #include <filesystem>
@@ -13,9 +13,9 @@ namespace vibe::init {
 
 struct MountOptions {
   vm::native::Layout layout;
-  std::filesystem::path programs;  // seen as inside::kBin
+  std::filesystem::path programs;                        // seen as inside::kBin
   std::vector<vm::native::CgroupHierarchy> hierarchies;  // of the host
-  bool nameserver = false;         // /etc/resolv.conf names the uplink's
+  bool nameserver = false;                               // /etc/resolv.conf names the uplink's
 };
 
 absl::Status MakeMounts(const MountOptions& options);

@@ -1,5 +1,5 @@
-// The machine's network: what its first process sets up in its own network namespace, and what the host's
-// half adds from outside.
+// The machine's network: what its first process sets up in its own network namespace, and what the
+// host's half adds from outside.
 #pragma once
 
 #include <string>
@@ -12,8 +12,8 @@ namespace vibe::init {
 // Loopback up; forwarding for IPv4 and IPv6. In the machine.
 absl::Status SetUpNetwork();
 
-// This host's own addresses as CIDRs of one address each, without loopback and link-local ones. On the
-// host.
+// This host's own addresses as CIDRs of one address each, without loopback and link-local ones. On
+// the host.
 std::vector<std::string> HostAddresses();
 
 // Why this host cannot give an uplink; empty when it can. On the host.

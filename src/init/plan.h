@@ -1,4 +1,5 @@
-// What the two halves of vibe-native-init share: the host's half makes it, the machine's half inherits it.
+// What the two halves of vibe-native-init share: the host's half makes it, the machine's half
+// inherits it.
 #pragma once
 
 #include <chrono>
@@ -23,7 +24,8 @@ struct Plan {
 
 // For the boot's timeline.
 inline int64_t MillisecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - start)
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() -
+                                                               start)
       .count();
 }
 

@@ -55,13 +55,14 @@ absl::StatusOr<Programs> FindPrograms(const fs::path& supervisor) {
   }
   std::error_code error;
   programs.supervisor =
-      supervisor.empty() ? fs::read_symlink("/proc/self/exe", error).parent_path() / "vibe-supervisor"
-                         : supervisor;
+      supervisor.empty()
+          ? fs::read_symlink("/proc/self/exe", error).parent_path() / "vibe-supervisor"
+          : supervisor;
   const fs::path canonical = fs::canonical(programs.supervisor, error);
   if (error || ::access(canonical.c_str(), X_OK) != 0) {
-    return WithAdvice(
-        absl::NotFoundError(absl::StrCat(programs.supervisor.string(), " is missing or cannot be run")),
-        "build or install all of vibe's programs into one directory");
+    return WithAdvice(absl::NotFoundError(absl::StrCat(programs.supervisor.string(),
+                                                       " is missing or cannot be run")),
+                      "build or install all of vibe's programs into one directory");
   }
   programs.supervisor = canonical;
   return programs;

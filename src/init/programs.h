@@ -18,8 +18,8 @@ struct Programs {
   std::filesystem::path supervisor;   // canonical; vibe-logger is beside it
 };
 
-// The error names what is missing and how to install it. An empty `supervisor` means the one beside this
-// program.
+// The error names what is missing and how to install it. An empty `supervisor` means the one beside
+// this program.
 absl::StatusOr<Programs> FindPrograms(const std::filesystem::path& supervisor);
 
 }  // namespace vibe::init

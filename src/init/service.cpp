@@ -29,11 +29,11 @@ void Service::StartIfDue(absl::Time now) {
   if (pid_ != 0 || now < next_start_) {
     return;
   }
-  const absl::StatusOr<pid_t> pid = StartChild(
-      {.args = command_,
-       .env = {absl::StrCat("PATH=", kPath), "LANG=C.UTF-8", "HOME=/root",
-               absl::StrCat("TMPDIR=", vm::native::inside::kData, "/tmp")},
-       .output = log_.write_end()});
+  const absl::StatusOr<pid_t> pid =
+      StartChild({.args = command_,
+                  .env = {absl::StrCat("PATH=", kPath), "LANG=C.UTF-8", "HOME=/root",
+                          absl::StrCat("TMPDIR=", vm::native::inside::kData, "/tmp")},
+                  .output = log_.write_end()});
   started_ = now;
   if (!pid.ok()) {
     Say(absl::StrCat(name_, " cannot be started: ", pid.status().message()));
@@ -59,11 +59,11 @@ void Service::Ended(int wait_status, absl::Time now, bool power_off) {
   }
   const absl::Duration wait = backoff_.Next(now - started_);
   next_start_ = now + wait;
-  Say(absl::StrCat(name_, " ", DescribeEnd(wait_status), " after ",
-                   absl::FormatDuration(absl::Trunc(now - started_, absl::Milliseconds(1))),
-                   "; it is started again ",
-                   wait == absl::ZeroDuration() ? "at once"
-                                                : absl::StrCat("in ", absl::FormatDuration(wait))));
+  Say(absl::StrCat(
+      name_, " ", DescribeEnd(wait_status), " after ",
+      absl::FormatDuration(absl::Trunc(now - started_, absl::Milliseconds(1))),
+      "; it is started again ",
+      wait == absl::ZeroDuration() ? "at once" : absl::StrCat("in ", absl::FormatDuration(wait))));
 }
 
 absl::Time Service::NextLook(absl::Time now) const {

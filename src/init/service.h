@@ -16,7 +16,8 @@ namespace vibe::init {
 class Service {
  public:
   // Counts as up when somebody accepts connections at `socket`.
-  Service(std::string name, std::vector<std::string> command, std::filesystem::path socket, LogPipe log);
+  Service(std::string name, std::vector<std::string> command, std::filesystem::path socket,
+          LogPipe log);
 
   const std::string& name() const { return name_; }
   LogPipe& log() { return log_; }

@@ -24,12 +24,11 @@ absl::StatusOr<Backend> MakeNative(const BackendOptions& options, std::string re
       return ErrnoError(error.value(), "find vibe's own programs");
     }
   }
-  return Backend{
-      .machine = std::make_unique<native::NativeMachine>(native::NativeMachine::Options{
-          .directory = options.home / "machine" / "native",
-          .init_program = programs / "vibe-native-init",
-      }),
-      .reason = std::move(reason)};
+  return Backend{.machine = std::make_unique<native::NativeMachine>(native::NativeMachine::Options{
+                     .directory = options.home / "machine" / "native",
+                     .init_program = programs / "vibe-native-init",
+                 }),
+                 .reason = std::move(reason)};
 }
 #else
 absl::StatusOr<Backend> MakeNative(const BackendOptions&, std::string) {
@@ -57,9 +56,9 @@ absl::StatusOr<Backend> MakeBackend(const BackendOptions& options) {
         absl::UnimplementedError(absl::StrCat("this build has no \"", wanted, "\" machine")),
         "unset VIBE_MACHINE, or set it to native");
   }
-  return WithAdvice(
-      absl::InvalidArgumentError(absl::StrCat("VIBE_MACHINE is \"", wanted, "\", which is no machine")),
-      "unset VIBE_MACHINE, or set it to auto or native");
+  return WithAdvice(absl::InvalidArgumentError(
+                        absl::StrCat("VIBE_MACHINE is \"", wanted, "\", which is no machine")),
+                    "unset VIBE_MACHINE, or set it to auto or native");
 }
 
 }  // namespace vibe::vm

@@ -37,8 +37,8 @@ absl::string_view StateName(MachineState state) {
   return "error";
 }
 
-// Whoever sets kBooting or kShuttingDown owns the backend until it sets another state; the backend and the
-// probe are called without the mutex.
+// Whoever sets kBooting or kShuttingDown owns the backend until it sets another state; the backend
+// and the probe are called without the mutex.
 struct Machine::Impl {
   Impl(std::unique_ptr<VirtualMachine> vm, Probe health, Options limits)
       : backend(std::move(vm)), probe(std::move(health)), options(limits) {}
@@ -126,8 +126,7 @@ absl::Status Machine::Impl::Boot() {
   } else if (absl::Status status = backend->Start(); !status.ok()) {
     return failed(Annotate(status, "start the machine"));
   }
-  for (absl::Duration pause = kFirstProbePause;;
-       pause = std::min(pause * 2, kLongestProbePause)) {
+  for (absl::Duration pause = kFirstProbePause;; pause = std::min(pause * 2, kLongestProbePause)) {
     const absl::Status health = probe();
     if (health.ok()) {
       return health;
@@ -155,15 +154,15 @@ absl::StatusOr<absl::Duration> Machine::Impl::NextRecovery(const absl::Status& c
   }
   if (recent.size() >= static_cast<size_t>(options.max_recoveries)) {
     return WithAdvice(
-        Annotate(cause, absl::StrCat("the machine was brought back ", recent.size(),
-                                     " times within ",
-                                     absl::FormatDuration(options.recovery_window),
-                                     " and fails again")),
+        Annotate(cause,
+                 absl::StrCat("the machine was brought back ", recent.size(), " times within ",
+                              absl::FormatDuration(options.recovery_window), " and fails again")),
         "read the machine's console log, then run `vibe machine start`");
   }
   const absl::Duration wait =
-      recent.empty() ? absl::ZeroDuration()
-                     : options.recovery_backoff * (int64_t{1} << std::min<size_t>(recent.size() - 1, 16));
+      recent.empty()
+          ? absl::ZeroDuration()
+          : options.recovery_backoff * (int64_t{1} << std::min<size_t>(recent.size() - 1, 16));
   recent.push_back(now);
   ++recoveries;
   return wait;
@@ -361,7 +360,8 @@ absl::Status Machine::Stop(const std::function<absl::Status()>& request) {
   const bool up = m.Up();
   m.SetState(MachineState::kShuttingDown);
   m.mutex.Unlock();
-  // A machine that is not in use may still run: one that nobody adopted, or whose boot was cut short.
+  // A machine that is not in use may still run: one that nobody adopted, or whose boot was cut
+  // short.
   absl::Status status = m.backend->state() == PowerState::kOff && !up
                             ? absl::OkStatus()
                             : m.PowerOff(up ? request : nullptr);

@@ -1,5 +1,5 @@
-// The life of the one machine: boots it on the first need, watches its health, brings it back when it dies,
-// stops it cleanly within a bound. Everything else reaches the machine through this class.
+// The life of the one machine: boots it on the first need, watches its health, brings it back when
+// it dies, stops it cleanly within a bound. Everything else reaches the machine through this class.
 #pragma once
 
 #include <functional>
@@ -24,15 +24,16 @@ absl::string_view StateName(MachineState state);  // "stopped", …, "shutting-d
 struct MachineStatus {
   MachineState state = MachineState::kStopped;
   std::string backend;
-  std::string error;      // why it is in kError
+  std::string error;  // why it is in kError
   absl::Time ready_since;
-  int recoveries = 0;     // times it was brought back since vibed started
+  int recoveries = 0;  // times it was brought back since vibed started
 };
 
 // Thread-safe. The destructor stops watching; it does not stop the machine.
 class Machine {
  public:
-  // `probe` asks the supervisor for its health through Dial; it must take a deadline of its own (2 s).
+  // `probe` asks the supervisor for its health through Dial; it must take a deadline of its own (2
+  // s).
   using Probe = std::function<absl::Status()>;
   struct Options {
     absl::Duration boot_timeout = absl::Seconds(60);
@@ -43,7 +44,8 @@ class Machine {
     // somebody asks for it again.
     int max_recoveries = 5;
     absl::Duration recovery_window = absl::Minutes(10);
-    absl::Duration recovery_backoff = absl::Milliseconds(500);  // doubles with each recovery in the window
+    absl::Duration recovery_backoff =
+        absl::Milliseconds(500);  // doubles with each recovery in the window
   };
   Machine(std::unique_ptr<VirtualMachine> backend, Probe probe, Options options);
   ~Machine();
@@ -55,9 +57,9 @@ class Machine {
   void Adopt();
   // Does not boot: Unavailable when the machine is stopped.
   absl::StatusOr<UniqueFd> Dial(uint32_t port);
-  // `request` asks the supervisor to stop the projects (with a deadline of its own; a failure does not
-  // keep the machine up); then the backend is asked; after shutdown_timeout it is forced. Ends a boot or a
-  // recovery that is under way. A stopped machine is a success.
+  // `request` asks the supervisor to stop the projects (with a deadline of its own; a failure does
+  // not keep the machine up); then the backend is asked; after shutdown_timeout it is forced. Ends
+  // a boot or a recovery that is under way. A stopped machine is a success.
   absl::Status Stop(const std::function<absl::Status()>& request);
   MachineStatus status() const;
 

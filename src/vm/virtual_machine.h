@@ -1,5 +1,5 @@
-// A Linux machine that runs vibe-supervisor and containerd. Backends live in folders beside this file and
-// know nothing of projects; vm/machine.h is the only one that calls them.
+// A Linux machine that runs vibe-supervisor and containerd. Backends live in folders beside this
+// file and know nothing of projects; vm/machine.h is the only one that calls them.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,8 @@ namespace vibe::vm {
 
 enum class PowerState { kOff, kOn, kPaused };
 
-// Thread-safe. Calls may block: Start until the guest's kernel runs, Dial until connected or refused.
+// Thread-safe. Calls may block: Start until the guest's kernel runs, Dial until connected or
+// refused.
 class VirtualMachine {
  public:
   virtual ~VirtualMachine() = default;
@@ -24,7 +25,8 @@ class VirtualMachine {
 
   // Starts the machine, or finds again one that an earlier process started.
   virtual absl::Status Start() = 0;
-  // A connected, private byte stream to a port of the machine. Unavailable when nobody listens there.
+  // A connected, private byte stream to a port of the machine. Unavailable when nobody listens
+  // there.
   virtual absl::StatusOr<UniqueFd> Dial(uint32_t port) = 0;
   // Asks the guest to stop what runs and power off; returns at once.
   virtual absl::Status RequestShutdown() = 0;

@@ -47,8 +47,7 @@ std::string ReadControl(const fs::path& path) {
 absl::Status FillCpuset(const fs::path& group) {
   for (const char* file : {"cpuset.cpus", "cpuset.mems"}) {
     if (::access((group / file).c_str(), F_OK) == 0 && ReadControl(group / file).empty()) {
-      VIBE_RETURN_IF_ERROR(
-          WriteControl(group / file, ReadControl(group.parent_path() / file)));
+      VIBE_RETURN_IF_ERROR(WriteControl(group / file, ReadControl(group.parent_path() / file)));
     }
   }
   return absl::OkStatus();
@@ -130,14 +129,13 @@ std::vector<CgroupHierarchy> ParseMountInfo(absl::string_view mountinfo) {
         absl::StartsWith(mount[5], "ro")) {
       continue;
     }
-    CgroupHierarchy hierarchy{.mount = Unescape(mount[4]),
-                              .version2 = file_system[0] == "cgroup2",
-                              .options = ""};
+    CgroupHierarchy hierarchy{
+        .mount = Unescape(mount[4]), .version2 = file_system[0] == "cgroup2", .options = ""};
     if (!hierarchy.version2) {
       hierarchy.options = HierarchyOptions(file_system[2]);
     }
-    const bool known = std::any_of(
-        hierarchies.begin(), hierarchies.end(), [&](const CgroupHierarchy& other) {
+    const bool known =
+        std::any_of(hierarchies.begin(), hierarchies.end(), [&](const CgroupHierarchy& other) {
           return other.version2 == hierarchy.version2 && other.options == hierarchy.options;
         });
     if (!known) {
@@ -266,9 +264,9 @@ absl::Status Cgroup::Remove(absl::Time deadline) const {
         continue;  // looks again: the machine's last process may just have made one
       }
       if (absl::Now() > deadline) {
-        return absl::DeadlineExceededError(absl::StrCat("the cgroup ", PathIn(hierarchy).string(),
-                                                        " cannot be removed: ",
-                                                        std::generic_category().message(error)));
+        return absl::DeadlineExceededError(
+            absl::StrCat("the cgroup ", PathIn(hierarchy).string(),
+                         " cannot be removed: ", std::generic_category().message(error)));
       }
       absl::SleepFor(kPollPause);
     }
@@ -279,8 +277,7 @@ absl::Status Cgroup::Remove(absl::Time deadline) const {
 const CgroupHierarchy* Cgroup::Freezer() const {
   const CgroupHierarchy* freezer = nullptr;
   for (const CgroupHierarchy& hierarchy : hierarchies_) {
-    if (hierarchy.version2 &&
-        ::access((PathIn(hierarchy) / "cgroup.freeze").c_str(), W_OK) == 0) {
+    if (hierarchy.version2 && ::access((PathIn(hierarchy) / "cgroup.freeze").c_str(), W_OK) == 0) {
       return &hierarchy;
     }
     if (hierarchy.options == "freezer") {
@@ -296,8 +293,8 @@ absl::Status Cgroup::SetFrozen(bool frozen) const {
     return absl::UnimplementedError("the host has no cgroup freezer");
   }
   const fs::path group = PathIn(*freezer);
-  const absl::string_view want = freezer->version2 ? (frozen ? "frozen 1" : "frozen 0")
-                                                   : (frozen ? "FROZEN" : "THAWED");
+  const absl::string_view want =
+      freezer->version2 ? (frozen ? "frozen 1" : "frozen 0") : (frozen ? "FROZEN" : "THAWED");
   const absl::Time deadline = absl::Now() + kFreezeTimeout;
   while (true) {
     VIBE_RETURN_IF_ERROR(freezer->version2

@@ -1,6 +1,7 @@
-// The cgroup that holds all of one machine, in every hierarchy that the host has: the plain version 2 tree,
-// version 1, or version 1 with an empty version 2 tree beside it. Every process of the machine is found,
-// frozen and killed by it. ParseMountInfo is pure; a Cgroup may be used from any thread.
+// The cgroup that holds all of one machine, in every hierarchy that the host has: the plain version
+// 2 tree, version 1, or version 1 with an empty version 2 tree beside it. Every process of the
+// machine is found, frozen and killed by it. ParseMountInfo is pure; a Cgroup may be used from any
+// thread.
 #pragma once
 
 #include <sys/types.h>
@@ -41,8 +42,9 @@ class Cgroup {
   absl::Status Enter(pid_t pid, absl::string_view leaf = "") const;
   // Moves a process out again, to the top of each hierarchy.
   absl::Status Leave(pid_t pid) const;
-  // Lets children of the cgroup have what controllers there are (version 2 only, where the cgroup itself
-  // must have no process). Returns the controllers that could not be had of those that services use.
+  // Lets children of the cgroup have what controllers there are (version 2 only, where the cgroup
+  // itself must have no process). Returns the controllers that could not be had of those that
+  // services use.
   std::vector<std::string> EnableControllers() const;
 
   std::set<pid_t> Processes() const;  // of the cgroup and all below it

@@ -1,6 +1,6 @@
 // Where a native machine keeps its things: on the host below one directory, in the machine below
-// /run/vibe. The machine's paths are fixed and short, so that overlay mount options, socket addresses and
-// containerd's configuration do not depend on how long the host's path is. Pure.
+// /run/vibe. The machine's paths are fixed and short, so that overlay mount options, socket
+// addresses and containerd's configuration do not depend on how long the host's path is. Pure.
 #pragma once
 
 #include <filesystem>
@@ -16,8 +16,8 @@ struct Layout {
   std::filesystem::path run() const { return directory / "run"; }    // sockets of this boot
   std::filesystem::path logs() const { return directory / "logs"; }
   std::filesystem::path console_log() const { return logs() / "console.log"; }
-  std::filesystem::path record() const { return directory / "pid"; }   // run_record.h
-  std::filesystem::path lock() const { return directory / "lock"; }    // held while the machine lives
+  std::filesystem::path record() const { return directory / "pid"; }  // run_record.h
+  std::filesystem::path lock() const { return directory / "lock"; }  // held while the machine lives
 };
 
 // The machine's cgroup, in every hierarchy: "vibe-" and 12 hex digits of the directory's hash.

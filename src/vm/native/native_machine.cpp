@@ -1,8 +1,8 @@
 #include "vm/native/native_machine.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -28,6 +28,7 @@ namespace vibe::vm::native {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr absl::Duration kLockPoll = absl::Milliseconds(2);
 constexpr off_t kLogTailBytes = 16 << 10;
 constexpr size_t kLogTailLines = 20;
 
@@ -51,6 +52,22 @@ absl::Status StartError(absl::string_view text) {
     message = absl::StrCat("vibe-native-init failed: ", absl::StripAsciiWhitespace(text));
   }
   return WithAdvice(absl::FailedPreconditionError(message), advice);
+}
+
+// A machine that powers off by itself has its host's half to the last; that one holds the lock
+// until its process ends.
+absl::Status AwaitUnlocked(const fs::path& path, absl::Time deadline) {
+  const UniqueFd lock(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!lock.valid()) {
+    return absl::OkStatus();
+  }
+  while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (absl::Now() > deadline) {
+      return absl::DeadlineExceededError(absl::StrCat("a process still holds ", path.string()));
+    }
+    absl::SleepFor(kLockPoll);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status NeedRoot() {
@@ -90,7 +107,8 @@ absl::Status NativeMachine::Start() {
       .timeout = options_.start_timeout};
   command.args.insert(command.args.end(), options_.init_arguments.begin(),
                       options_.init_arguments.end());
-  // It returns when the machine's first process runs; the machine itself goes on in a session of its own.
+  // It returns when the machine's first process runs; the machine itself goes on in a session of
+  // its own.
   VIBE_ASSIGN_OR_RETURN(const SubprocessResult result, RunSubprocess(command));
   return result.exit_code == 0 ? absl::OkStatus() : StartError(result.err);
 }
@@ -139,13 +157,10 @@ absl::Status NativeMachine::Kill() {
   }
   // The cgroup also has what an init that was itself killed left.
   VIBE_RETURN_IF_ERROR(Annotate(cgroup.Kill(deadline), "kill the machine"));
-  if (process.ok()) {
-    pollfd ended{process->get(), POLLIN, 0};
-    ::poll(&ended, 1, static_cast<int>(absl::ToInt64Milliseconds(options_.kill_timeout)));
-  }
+  VIBE_RETURN_IF_ERROR(AwaitUnlocked(layout_.lock(), deadline));
   VIBE_RETURN_IF_ERROR(cgroup.Remove(deadline));
-  for (const fs::path& path : {layout_.record(), layout_.run() / kSupervisorSocket,
-                               layout_.run() / kForwardSocket}) {
+  for (const fs::path& path :
+       {layout_.record(), layout_.run() / kSupervisorSocket, layout_.run() / kForwardSocket}) {
     VIBE_RETURN_IF_ERROR(RemoveAll(path));
   }
   return absl::OkStatus();
@@ -160,9 +175,13 @@ absl::Status NativeMachine::SetFrozen(bool frozen) {
   return cgroup.SetFrozen(frozen);
 }
 
-absl::Status NativeMachine::Pause() { return SetFrozen(true); }
+absl::Status NativeMachine::Pause() {
+  return SetFrozen(true);
+}
 
-absl::Status NativeMachine::Resume() { return SetFrozen(false); }
+absl::Status NativeMachine::Resume() {
+  return SetFrozen(false);
+}
 
 PowerState NativeMachine::state() const {
   if (!Process().ok()) {
@@ -179,8 +198,8 @@ std::vector<std::string> NativeMachine::LastLog() const {
   }
   const off_t size = ::lseek(file.get(), 0, SEEK_END);
   std::string text(kLogTailBytes, '\0');
-  const ssize_t count =
-      ::pread(file.get(), text.data(), text.size(), size > kLogTailBytes ? size - kLogTailBytes : 0);
+  const ssize_t count = ::pread(file.get(), text.data(), text.size(),
+                                size > kLogTailBytes ? size - kLogTailBytes : 0);
   text.resize(count > 0 ? static_cast<size_t>(count) : 0);
   std::vector<std::string> lines = absl::StrSplit(text, '\n', absl::SkipEmpty());
   if (lines.size() > kLogTailLines) {

@@ -1,6 +1,6 @@
-// The machine without a virtual machine: vibe-native-init (src/init) holds containerd and the supervisor in
-// namespaces of their own on this host's kernel. docs/native-machine.md says what that isolates. Linux,
-// root. The machine outlives this object and this process.
+// The machine without a virtual machine: vibe-native-init (src/init) holds containerd and the
+// supervisor in namespaces of their own on this host's kernel. docs/native-machine.md says what
+// that isolates. Linux, root. The machine outlives this object and this process.
 #pragma once
 
 #include <filesystem>
@@ -19,8 +19,8 @@ namespace vibe::vm::native {
 class NativeMachine : public VirtualMachine {
  public:
   struct Options {
-    std::filesystem::path directory;     // the machine's own; made when missing
-    std::filesystem::path init_program;  // vibe-native-init
+    std::filesystem::path directory;               // the machine's own; made when missing
+    std::filesystem::path init_program;            // vibe-native-init
     std::vector<std::string> init_arguments = {};  // added to its command line
     absl::Duration start_timeout = absl::Seconds(30);
     absl::Duration kill_timeout = absl::Seconds(15);

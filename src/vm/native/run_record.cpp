@@ -1,6 +1,5 @@
 #include "vm/native/run_record.h"
 
-
 #include <cerrno>
 #include <vector>
 
@@ -64,7 +63,8 @@ absl::StatusOr<RunRecord> RecordOf(pid_t pid) {
 }
 
 absl::StatusOr<UniqueFd> OpenProcess(const RunRecord& record) {
-  // The descriptor first: what is read afterwards is about the same process, or the process is gone.
+  // The descriptor first: what is read afterwards is about the same process, or the process is
+  // gone.
   UniqueFd process(::pidfd_open(record.pid, 0));
   if (!process.valid()) {
     return errno == ESRCH ? absl::NotFoundError("the process is gone")

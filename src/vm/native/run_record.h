@@ -1,6 +1,6 @@
-// Names one process for ever: its number, when it started and in which boot of the host, so that a number
-// that was given to another process is never mistaken for it. The machine's pid file holds one.
-// Thread-safe.
+// Names one process for ever: its number, when it started and in which boot of the host, so that a
+// number that was given to another process is never mistaken for it. The machine's pid file holds
+// one. Thread-safe.
 #pragma once
 
 #include <sys/types.h>
@@ -26,7 +26,8 @@ struct RunRecord {
 std::string FormatRecord(const RunRecord& record);
 absl::StatusOr<RunRecord> ParseRecord(absl::string_view text);
 
-// The start time in the text of /proc/<pid>/stat; NotFound for a process that ended and waits to be reaped.
+// The start time in the text of /proc/<pid>/stat; NotFound for a process that ended and waits to be
+// reaped.
 absl::StatusOr<uint64_t> ParseStartTime(absl::string_view stat);
 
 // NotFound when there is no such process.

@@ -1,7 +1,7 @@
 #include "machine_fixture.h"
 
-#include <grpcpp/grpcpp.h>
 #include <grpcpp/create_channel_posix.h>
+#include <grpcpp/grpcpp.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -98,7 +98,9 @@ Subject::Subject(fs::path directory, std::vector<std::string> init_arguments)
       layout_{std::move(directory)},
       machine_(AnotherHost()) {}
 
-Subject::~Subject() { machine_->Kill().IgnoreError(); }
+Subject::~Subject() {
+  machine_->Kill().IgnoreError();
+}
 
 std::unique_ptr<NativeMachine> Subject::AnotherHost() const {
   return std::make_unique<NativeMachine>(options_);
@@ -140,21 +142,23 @@ pid_t Subject::Find(const std::string& program) const {
 }
 
 SubprocessResult Subject::Inside(std::vector<std::string> command) const {
-  SubprocessOptions options{.args = {"nsenter", "-t", absl::StrCat(MachineHalf()), "-a"},
-                            .input = "",
-                            .env = {}};
+  SubprocessOptions options{
+      .args = {"nsenter", "-t", absl::StrCat(MachineHalf()), "-a"}, .input = "", .env = {}};
   options.args.insert(options.args.end(), command.begin(), command.end());
   const absl::StatusOr<SubprocessResult> result = RunSubprocess(options);
   EXPECT_TRUE(result.ok()) << result.status();
   return result.ok() ? *result : SubprocessResult{.exit_code = -1, .out = "", .err = ""};
 }
 
-std::string Subject::Console() const { return Read(layout_.console_log()); }
+std::string Subject::Console() const {
+  return Read(layout_.console_log());
+}
 
 std::vector<fs::path> Subject::Cgroups() const {
   std::vector<fs::path> found;
   const auto hierarchies = CgroupHierarchies();
-  for (const CgroupHierarchy& hierarchy : hierarchies.ok() ? *hierarchies : std::vector<CgroupHierarchy>()) {
+  for (const CgroupHierarchy& hierarchy :
+       hierarchies.ok() ? *hierarchies : std::vector<CgroupHierarchy>()) {
     const fs::path group = hierarchy.mount / CgroupName(layout_.directory);
     std::error_code error;
     if (fs::exists(group, error)) {

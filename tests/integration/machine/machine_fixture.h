@@ -1,5 +1,5 @@
-// Native machines in directories of their own, with the real programs; whatever a test leaves is ended and
-// removed, by id.
+// Native machines in directories of their own, with the real programs; whatever a test leaves is
+// ended and removed, by id.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -17,7 +17,8 @@
 
 namespace vibe::vm::native::testing {
 
-bool Eventually(const std::function<bool()>& condition, absl::Duration patience = absl::Seconds(15));
+bool Eventually(const std::function<bool()>& condition,
+                absl::Duration patience = absl::Seconds(15));
 
 // One machine, seen from the host.
 class Subject {
@@ -34,7 +35,8 @@ class Subject {
 
   pid_t HostHalf() const;     // 0 when there is none
   pid_t MachineHalf() const;  // process 1 of the machine
-  pid_t Find(const std::string& program) const;  // a child of process 1, by name; 0 when there is none
+  pid_t Find(
+      const std::string& program) const;  // a child of process 1, by name; 0 when there is none
   // Runs a program inside of the machine, in all of its namespaces.
   SubprocessResult Inside(std::vector<std::string> command) const;
   std::string Console() const;

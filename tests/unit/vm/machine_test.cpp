@@ -114,9 +114,8 @@ TEST_F(MachineTest, ABootThatTakesTooLongIsEndedAndShowsTheConsole) {
 TEST_F(MachineTest, AMachineThatDiesWhileItBootsIsAnErrorAtOnce) {
   backend_->answers_after_start = false;
   machine();
-  std::thread caller([&] {
-    EXPECT_EQ(machine().EnsureReady().code(), absl::StatusCode::kUnavailable);
-  });
+  std::thread caller(
+      [&] { EXPECT_EQ(machine().EnsureReady().code(), absl::StatusCode::kUnavailable); });
   EXPECT_TRUE(Eventually([&] { return backend_->state() == PowerState::kOn; }));
   backend_->Set(PowerState::kOff).IgnoreError();
   caller.join();
@@ -143,8 +142,7 @@ TEST_F(MachineTest, AFewMissedHeartbeatsAreNothing) {
   ASSERT_TRUE(machine().EnsureReady().ok());
   const int before = backend_->Count(&ScriptedMachine::probes);
   backend_->Answer(false);
-  EXPECT_TRUE(
-      Eventually([&] { return backend_->Count(&ScriptedMachine::probes) > before + 5; }));
+  EXPECT_TRUE(Eventually([&] { return backend_->Count(&ScriptedMachine::probes) > before + 5; }));
   backend_->Answer(true);
   EXPECT_EQ(machine().status().state, MachineState::kReady);
   EXPECT_EQ(machine().status().recoveries, 0);
@@ -196,9 +194,8 @@ TEST_F(MachineTest, AMachineThatDoesNotPowerOffIsForced) {
 TEST_F(MachineTest, StopEndsABoot) {
   backend_->answers_after_start = false;
   machine();
-  std::thread caller([&] {
-    EXPECT_EQ(machine().EnsureReady().code(), absl::StatusCode::kCancelled);
-  });
+  std::thread caller(
+      [&] { EXPECT_EQ(machine().EnsureReady().code(), absl::StatusCode::kCancelled); });
   EXPECT_TRUE(Becomes(MachineState::kBooting));
   EXPECT_TRUE(machine().Stop(nullptr).ok());
   caller.join();

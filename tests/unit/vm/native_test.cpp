@@ -31,7 +31,8 @@ TEST(CgroupHierarchiesTest, Version1WithAVersion2TreeBesideIt) {
   const auto hierarchies = ParseMountInfo(
       "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n"
       "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n"
-      "33 31 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,release_agent=/a,name=systemd\n"
+      "33 31 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup "
+      "rw,xattr,release_agent=/a,name=systemd\n"
       "34 31 0:31 / /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n"
       "35 31 0:29 / /other/cpu\\040and rw - cgroup cgroup rw,cpu,cpuacct\n"
       "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n");
@@ -66,8 +67,9 @@ TEST(RunRecordTest, IsReadAsItWasWritten) {
 TEST(RunRecordTest, ReadsTheStartOfAProcessWithAnyName) {
   const char* rest = " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20\n";
   EXPECT_EQ(ParseStartTime(absl::StrCat("9 (a) S b)", rest)).value(), 777u);
-  EXPECT_EQ(ParseStartTime("9 (a) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20").status().code(),
-            absl::StatusCode::kNotFound);
+  EXPECT_EQ(
+      ParseStartTime("9 (a) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20").status().code(),
+      absl::StatusCode::kNotFound);
   EXPECT_FALSE(ParseStartTime("9 (a) S 1").ok());
   EXPECT_FALSE(ParseStartTime("").ok());
 }
@@ -103,11 +105,12 @@ TEST(CommandLinesTest, WithoutAnUplinkTheSupervisorHearsOfNone) {
                                 .cni = "/usr/lib/cni",
                                 .supervisor = "/opt/vibe/vibe-supervisor"};
   const std::string offline = absl::StrJoin(init::SupervisorCommand(programs, {}), " ");
-  EXPECT_EQ(offline,
-            "/run/vibe/bin/vibe-supervisor --data /run/vibe/data --run /run/vibe/state "
-            "--containerd /run/vibe/containerd.sock --runtime /usr/bin/crun "
-            "--logger /run/vibe/bin/vibe-logger --cgroup /vibe --cni /usr/lib/cni "
-            "--listen unix:/run/vibe/host/supervisor.sock --forward unix:/run/vibe/host/forward.sock");
+  EXPECT_EQ(
+      offline,
+      "/run/vibe/bin/vibe-supervisor --data /run/vibe/data --run /run/vibe/state "
+      "--containerd /run/vibe/containerd.sock --runtime /usr/bin/crun "
+      "--logger /run/vibe/bin/vibe-logger --cgroup /vibe --cni /usr/lib/cni "
+      "--listen unix:/run/vibe/host/supervisor.sock --forward unix:/run/vibe/host/forward.sock");
   const std::string online = absl::StrJoin(
       init::SupervisorCommand(programs, {.uplink = true, .host_addresses = {"192.0.2.7/32"}}), " ");
   EXPECT_EQ(online, offline +
@@ -122,7 +125,8 @@ TEST(CommandLinesTest, ContainerdKeepsItsDataOnTheMachinesDisk) {
 }
 
 TEST(BackendsTest, TheChoiceIsExplained) {
-  const auto backend = MakeBackend({.home = "/nowhere", .programs = "/nowhere", .wanted = "native"});
+  const auto backend =
+      MakeBackend({.home = "/nowhere", .programs = "/nowhere", .wanted = "native"});
   ASSERT_TRUE(backend.ok()) << backend.status();
   EXPECT_EQ(backend->machine->name(), "native");
   EXPECT_THAT(backend->reason, HasSubstr("VIBE_MACHINE"));
@@ -130,10 +134,12 @@ TEST(BackendsTest, TheChoiceIsExplained) {
 }
 
 TEST(BackendsTest, WhatThereIsNotIsRefusedWithAdvice) {
-  const absl::Status missing = MakeBackend({.home = "/h", .programs = "", .wanted = "qemu"}).status();
+  const absl::Status missing =
+      MakeBackend({.home = "/h", .programs = "", .wanted = "qemu"}).status();
   EXPECT_EQ(missing.code(), absl::StatusCode::kUnimplemented);
   EXPECT_NE(AdviceOf(missing), "");
-  const absl::Status unknown = MakeBackend({.home = "/h", .programs = "", .wanted = "moon"}).status();
+  const absl::Status unknown =
+      MakeBackend({.home = "/h", .programs = "", .wanted = "moon"}).status();
   EXPECT_EQ(unknown.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(unknown.message()), HasSubstr("moon"));
 }
