@@ -57,7 +57,8 @@ absl::StatusOr<std::string> ReadFile(const std::filesystem::path& path, uint64_t
   }
 }
 
-absl::Status ReplaceFile(const std::filesystem::path& path, absl::string_view content, mode_t mode) {
+absl::Status ReplaceFile(const std::filesystem::path& path, absl::string_view content,
+                         mode_t mode) {
   std::string temporary = absl::StrCat(path.string(), ".XXXXXX");
   UniqueFd fd(::mkostemp(temporary.data(), O_CLOEXEC));
   if (!fd.valid()) {

@@ -1,5 +1,5 @@
-// Whole files, read with a limit and replaced so that a crash at any instant leaves the old bytes or the
-// new ones. Thread-safe.
+// Whole files, read with a limit and replaced so that a crash at any instant leaves the old bytes
+// or the new ones. Thread-safe.
 #pragma once
 
 #include <sys/types.h>

@@ -20,7 +20,9 @@ std::string RandomBytes(size_t count) {
 
 }  // namespace
 
-std::string RandomHex(size_t bytes) { return absl::BytesToHexString(RandomBytes(bytes)); }
+std::string RandomHex(size_t bytes) {
+  return absl::BytesToHexString(RandomBytes(bytes));
+}
 
 std::string RandomUuid() {
   std::string bytes = RandomBytes(16);

@@ -103,9 +103,13 @@ std::optional<Reason> ReasonOf(const absl::Status& status) {
   return ReasonFromName(PayloadOf(status, kReasonUrl));
 }
 
-std::string AdviceOf(const absl::Status& status) { return PayloadOf(status, kAdviceUrl); }
+std::string AdviceOf(const absl::Status& status) {
+  return PayloadOf(status, kAdviceUrl);
+}
 
-std::string ServiceOf(const absl::Status& status) { return PayloadOf(status, kServiceUrl); }
+std::string ServiceOf(const absl::Status& status) {
+  return PayloadOf(status, kServiceUrl);
+}
 
 std::vector<std::string> LogOf(const absl::Status& status) {
   const std::string log = PayloadOf(status, kLogUrl);

@@ -1,6 +1,6 @@
-// Errors of the product: an absl::Status that also carries a stable reason, what the user can do, which
-// service failed and its last log lines. The details travel as status payloads, so they survive any layer
-// that copies or annotates the status, and src/rpc carries them over the wire.
+// Errors of the product: an absl::Status that also carries a stable reason, what the user can do,
+// which service failed and its last log lines. The details travel as status payloads, so they
+// survive any layer that copies or annotates the status, and src/rpc carries them over the wire.
 //
 // All functions are pure and thread-safe.
 #pragma once
@@ -46,8 +46,8 @@ std::optional<Reason> ReasonFromName(absl::string_view name);
 
 absl::Status Error(absl::StatusCode code, Reason reason, absl::string_view message);
 
-// Each returns `status` with one detail added; an ok status stays ok. A detail that is already there is
-// kept: the layer nearest to the fault knows best.
+// Each returns `status` with one detail added; an ok status stays ok. A detail that is already
+// there is kept: the layer nearest to the fault knows best.
 absl::Status WithReason(absl::Status status, Reason reason);
 absl::Status WithAdvice(absl::Status status, absl::string_view advice);
 absl::Status WithService(absl::Status status, absl::string_view service);
@@ -69,11 +69,11 @@ absl::Status ErrnoError(int error, absl::string_view context);
 #define VIBE_CONCAT_INNER(a, b) a##b
 #define VIBE_CONCAT(a, b) VIBE_CONCAT_INNER(a, b)
 
-#define VIBE_RETURN_IF_ERROR(expr)                                     \
-  do {                                                                 \
-    if (absl::Status vibe_status = (expr); !vibe_status.ok()) {        \
-      return vibe_status;                                              \
-    }                                                                  \
+#define VIBE_RETURN_IF_ERROR(expr)                              \
+  do {                                                          \
+    if (absl::Status vibe_status = (expr); !vibe_status.ok()) { \
+      return vibe_status;                                       \
+    }                                                           \
   } while (false)
 
 #define VIBE_ASSIGN_OR_RETURN(lhs, expr) \

@@ -6,6 +6,6 @@
 namespace vibe::rpc {
 
 inline constexpr uint32_t kSupervisorPort = 1024;  // gRPC, proto/vibe/v1/supervisor.proto
-inline constexpr uint32_t kForwardPort = 1025;     // forwarded connections, src/relay/stream_header.h
+inline constexpr uint32_t kForwardPort = 1025;  // forwarded connections, src/relay/stream_header.h
 
 }  // namespace vibe::rpc

@@ -1,5 +1,6 @@
 // Statuses over the wire: absl::Status with our details, as a grpc::Status whose details hold a
-// google.rpc.Status with one google.rpc.ErrorInfo (domain "vibe.app"), and back. Pure and thread-safe.
+// google.rpc.Status with one google.rpc.ErrorInfo (domain "vibe.app"), and back. Pure and
+// thread-safe.
 #pragma once
 
 #include <grpcpp/support/status.h>
