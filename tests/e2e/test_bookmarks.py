@@ -1,0 +1,81 @@
+"""The main promise: open a real app, use it, stop it, start it, and the data is there."""
+
+import json
+import urllib.request
+
+import pytest
+
+from vibe_cli import EXAMPLES, get, post
+
+
+def titles(url):
+    return {bookmark["title"] for bookmark in json.loads(get(f"{url}/api/bookmarks"))["bookmarks"]}
+
+
+@pytest.fixture(scope="module")
+def bookmarks(vibe):
+    return vibe.open(EXAMPLES / "bookmarks")
+
+
+def test_open_answers_with_an_address_that_works(bookmarks):
+    assert bookmarks["status"] == "running"
+    assert bookmarks["url"].startswith("http://localhost:")
+    assert "<html" in get(bookmarks["url"])
+    by_name = {service["name"]: service for service in bookmarks["services"]}
+    assert set(by_name) == {"web", "db"}
+    for service in by_name.values():
+        assert service["status"] == "running" and service["containerId"] and service["startedAt"]
+        assert service["restartCount"] == 0
+    (port,) = [port for port in by_name["web"]["ports"] if port["hostPort"]]
+    assert bookmarks["url"] == f"http://localhost:{port['hostPort']}"
+    assert port["protocol"] == "tcp"
+
+
+def test_a_bookmark_survives_stop_and_start_at_the_same_address(vibe, bookmarks):
+    post(f"{bookmarks['url']}/api/bookmarks", {"url": "https://example.com/", "title": "kept"})
+    stopped = vibe.json("stop", "bookmarks")
+    assert stopped["status"] == "stopped"
+    assert get(bookmarks["url"]) is None, "a stopped app still answers"
+    started = vibe.json("start", "bookmarks")
+    assert started["url"] == bookmarks["url"]
+    assert "kept" in titles(started["url"])
+
+
+def test_open_twice_is_harmless(vibe, bookmarks):
+    before = vibe.project("bookmarks")
+    again = vibe.open(EXAMPLES / "bookmarks")
+    assert again["id"] == before["id"]
+    assert again["services"] == before["services"], "an open project was started again"
+
+
+def test_two_copies_do_not_mix(vibe, bookmarks):
+    second = vibe.open(EXAMPLES / "bookmarks", name="second")
+    assert second["url"] != bookmarks["url"]
+    post(f"{second['url']}/api/bookmarks", {"url": "https://example.org/", "title": "only in the second"})
+    post(f"{bookmarks['url']}/api/bookmarks", {"url": "https://example.net/", "title": "only in the first"})
+    assert "only in the second" in titles(second["url"]) and "only in the first" not in titles(second["url"])
+    assert "only in the first" in titles(bookmarks["url"]) and "only in the second" not in titles(bookmarks["url"])
+
+    get(f"{second['url']}/?in-the-logs-of-the-second")
+    seen = [line["text"] for line in vibe.json("logs", "second", "-s", "web", "-n", "1000")["lines"]]
+    assert any("in-the-logs-of-the-second" in line for line in seen), seen
+    assert "in-the-logs-of-the-second" not in vibe("logs", "bookmarks", "-n", "1000")
+
+    vibe("rm", "second", "--yes")
+    assert vibe.project("second") is None
+    assert "only in the first" in titles(bookmarks["url"]), "removing one copy took the other one's data"
+
+
+def test_removed_app_comes_back_empty(vibe, bookmarks):
+    vibe("rm", "bookmarks", "--yes")
+    opened = vibe.open(EXAMPLES / "bookmarks")
+    assert titles(opened["url"]) == set()
+
+
+def test_notes_keeps_its_notes(vibe):
+    notes = vibe.open(EXAMPLES / "notes")
+    assert "<html" in get(notes["url"])
+    created = post(f"{notes['url']}/api/notes", {"title": "milk", "body": "two bottles"})
+    vibe("restart", "notes")
+    with urllib.request.urlopen(f"{notes['url']}/api/notes") as response:
+        assert created["id"] in [note["id"] for note in json.load(response)["notes"]]
