@@ -1,11 +1,11 @@
-// containerd 1.6/1.7 over its gRPC API. This header shows no generated type: the stubs take many seconds to
-// compile and stay inside this folder.
+// containerd 1.6/1.7 over its gRPC API. This header shows no generated type: the stubs take many
+// seconds to compile and stay inside this folder.
 //
-// Client: thread-safe; the connection is made on the first call and again after containerd restarts.
-// Every call is in one namespace and has a deadline. Errors: containerd's codes (NotFound, AlreadyExists,
-// FailedPrecondition, Unavailable while it is down), with the call's name as context; a full disk is
-// ResourceExhausted with DISK_LOW. A restart of containerd is waited for, up to 3 s. Deleting what is not
-// there succeeds.
+// Client: thread-safe; the connection is made on the first call and again after containerd
+// restarts. Every call is in one namespace and has a deadline. Errors: containerd's codes
+// (NotFound, AlreadyExists, FailedPrecondition, Unavailable while it is down), with the call's name
+// as context; a full disk is ResourceExhausted with DISK_LOW. A restart of containerd is waited
+// for, up to 3 s. Deleting what is not there succeeds.
 #pragma once
 
 #include <cstdint>
@@ -76,13 +76,13 @@ struct BlobInfo {
   Labels labels;
 };
 
-// An open ingest. Not thread-safe. Destroying it without Commit leaves the partial ingest for a later
-// attempt to resume.
+// An open ingest. Not thread-safe. Destroying it without Commit leaves the partial ingest for a
+// later attempt to resume.
 class BlobWriter {
  public:
   virtual ~BlobWriter() = default;
-  // Where to go on: bytes that an earlier attempt wrote. Equal to the total: the blob is there already,
-  // Commit at once.
+  // Where to go on: bytes that an earlier attempt wrote. Equal to the total: the blob is there
+  // already, Commit at once.
   virtual int64_t offset() const = 0;
   virtual absl::Status Write(absl::string_view bytes) = 0;  // sent in frames of up to 1 MiB
   // DataLoss when the bytes do not have the expected digest (the ingest is aborted then);
@@ -106,14 +106,14 @@ class Client {
   // The same, without waiting for a containerd that is being restarted.
   absl::StatusOr<std::string> Probe(absl::Duration timeout);
 
-  // Namespaces. Create of an existing one succeeds; Delete of a missing one succeeds. Delete of a namespace
-  // that still holds objects is FailedPrecondition.
+  // Namespaces. Create of an existing one succeeds; Delete of a missing one succeeds. Delete of a
+  // namespace that still holds objects is FailedPrecondition.
   absl::Status CreateNamespace(const std::string& ns, const Labels& labels);
   absl::Status DeleteNamespace(const std::string& ns);
   absl::StatusOr<std::vector<std::string>> ListNamespaces();
 
-  // Leases: what is written while one is given to a call lives at least until the lease is deleted or
-  // expires. Pass `lease` = "" for none.
+  // Leases: what is written while one is given to a call lives at least until the lease is deleted
+  // or expires. Pass `lease` = "" for none.
   absl::StatusOr<std::string> CreateLease(const std::string& ns, const std::string& id,
                                           absl::Duration expires_after);
   absl::Status DeleteLease(const std::string& ns, const std::string& id, bool collect_garbage_now);
@@ -127,10 +127,12 @@ class Client {
   absl::StatusOr<std::unique_ptr<BlobWriter>> OpenBlobWriter(const std::string& ns,
                                                              const std::string& lease,
                                                              const std::string& ref,
-                                                             const std::string& digest, int64_t size);
+                                                             const std::string& digest,
+                                                             int64_t size);
   absl::Status WriteBlob(const std::string& ns, const std::string& lease, const std::string& digest,
                          absl::string_view bytes, const Labels& labels);  // small ones, whole
-  absl::Status SetBlobLabels(const std::string& ns, const std::string& digest, const Labels& labels);
+  absl::Status SetBlobLabels(const std::string& ns, const std::string& digest,
+                             const Labels& labels);
   absl::StatusOr<std::vector<std::pair<std::string, BlobInfo>>> ListBlobs(const std::string& ns);
   absl::Status DeleteBlob(const std::string& ns, const std::string& digest);
   absl::StatusOr<std::vector<std::string>> ListIngests(const std::string& ns);
@@ -140,15 +142,19 @@ class Client {
   absl::Status PutImage(const std::string& ns, const std::string& lease, const Image& image);
   absl::StatusOr<Image> GetImage(const std::string& ns, const std::string& name);
   absl::StatusOr<std::vector<Image>> ListImages(const std::string& ns);
-  absl::Status DeleteImage(const std::string& ns, const std::string& name, bool collect_garbage_now);
+  absl::Status DeleteImage(const std::string& ns, const std::string& name,
+                           bool collect_garbage_now);
 
   // Snapshots. Remove of a missing one succeeds.
-  absl::StatusOr<std::vector<Mount>> PrepareSnapshot(const std::string& ns, const std::string& lease,
-                                                     const std::string& key, const std::string& parent,
+  absl::StatusOr<std::vector<Mount>> PrepareSnapshot(const std::string& ns,
+                                                     const std::string& lease,
+                                                     const std::string& key,
+                                                     const std::string& parent,
                                                      const Labels& labels);
   absl::StatusOr<std::vector<Mount>> SnapshotMounts(const std::string& ns, const std::string& key);
-  absl::Status CommitSnapshot(const std::string& ns, const std::string& lease, const std::string& name,
-                              const std::string& key, const Labels& labels);
+  absl::Status CommitSnapshot(const std::string& ns, const std::string& lease,
+                              const std::string& name, const std::string& key,
+                              const Labels& labels);
   absl::StatusOr<bool> HasSnapshot(const std::string& ns, const std::string& key);
   absl::Status RemoveSnapshot(const std::string& ns, const std::string& key);
   struct SnapshotInfo {
@@ -170,7 +176,8 @@ class Client {
   // Tasks. The container's snapshot gives the root filesystem.
   absl::StatusOr<uint32_t> CreateTask(const std::string& ns, const std::string& id,
                                       const std::vector<Mount>& rootfs, const TaskIo& io);
-  absl::Status StartTask(const std::string& ns, const std::string& id, const std::string& exec_id = "");
+  absl::Status StartTask(const std::string& ns, const std::string& id,
+                         const std::string& exec_id = "");
   absl::StatusOr<Task> GetTask(const std::string& ns, const std::string& id);
   absl::StatusOr<std::vector<Task>> ListTasks(const std::string& ns);
   // A process that has ended is a success for Kill; DeleteTask of a missing task succeeds.
@@ -190,8 +197,8 @@ class Client {
   absl::Status CloseStdin(const std::string& ns, const std::string& id, const std::string& exec_id);
   absl::Status DeleteExec(const std::string& ns, const std::string& id, const std::string& exec_id);
 
-  // Calls `on_exit` from this thread for each process that ends in any namespace. Returns only on an error
-  // (containerd went away) or after `Cancel` of the token from another thread.
+  // Calls `on_exit` from this thread for each process that ends in any namespace. Returns only on
+  // an error (containerd went away) or after `Cancel` of the token from another thread.
   class Cancellation {
    public:
     Cancellation();

@@ -44,7 +44,8 @@ absl::Status PrepareNamespace() {
 
 }  // namespace
 
-absl::StatusOr<std::string> AddEndpoint(const NetworkPaths& paths, const Endpoint& endpoint) {
+absl::StatusOr<std::string> AddEndpoint(const NetworkPaths& paths, const Endpoint& endpoint,
+                                        const std::function<void()>& on_namespace) {
   VIBE_RETURN_IF_ERROR(Check(endpoint));
   const std::filesystem::path netns = paths.namespaces / endpoint.name;
   bool bridge_is_new = false;
@@ -54,10 +55,16 @@ absl::StatusOr<std::string> AddEndpoint(const NetworkPaths& paths, const Endpoin
     VIBE_ASSIGN_OR_RETURN(bridge_is_new, MakeBridge(SubnetOf(endpoint.project_index)));
   }
   if (!bridge_is_new && IsNetNamespace(netns) && HasPlannedAddress(netns, endpoint)) {
+    if (on_namespace) {
+      on_namespace();
+    }
     return netns.string();
   }
   VIBE_RETURN_IF_ERROR(RemoveEndpoint(paths, endpoint));  // what a crash left half done
   VIBE_RETURN_IF_ERROR(MakeNetNamespace(netns, PrepareNamespace));
+  if (on_namespace) {
+    on_namespace();
+  }
   if (absl::Status status = RunCniBridge(paths, CniCommand::kAdd, endpoint, netns.string());
       !status.ok()) {
     RemoveEndpoint(paths, endpoint).IgnoreError();

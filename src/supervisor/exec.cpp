@@ -31,6 +31,7 @@ constexpr int kMaxArguments = 4096;
 constexpr size_t kMaxArgumentBytes = 1 << 20;
 constexpr uint32_t kMaxTerminalSide = 10'000;
 constexpr uint32_t kMaxSignal = 64;
+constexpr char kEndOfTransmission = 4;  // what a person types to end a terminal's input
 // For this long a containerd that is down is waited for: the command runs on meanwhile.
 constexpr absl::Duration kOutage = absl::Minutes(1);
 
@@ -93,7 +94,9 @@ ExecSession::ExecSession(ExecTarget target, v1::ExecRequest::Start start)
       folder_(target_.directory / id_),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
-ExecSession::~ExecSession() { RemoveAll(folder_).IgnoreError(); }
+ExecSession::~ExecSession() {
+  RemoveAll(folder_).IgnoreError();
+}
 
 void ExecSession::Wake() {
   const uint64_t one = 1;
@@ -120,8 +123,8 @@ absl::Status ExecSession::Prepare() {
   if (!wake_.valid() || ::mkdir(folder_.c_str(), 0700) != 0) {
     return ErrnoError(errno, "prepare to run a command");
   }
-  // Open in both directions, they have no end of file, and so none that comes before the shim opens its side.
-  // That all has come is known from the process's deletion.
+  // Open in both directions, they have no end of file, and so none that comes before the shim opens
+  // its side. That all has come is known from the process's deletion.
   VIBE_ASSIGN_OR_RETURN(stdout_, OpenFifo(folder_ / "stdout", O_RDWR));
   if (!start_.tty()) {
     VIBE_ASSIGN_OR_RETURN(stderr_, OpenFifo(folder_ / "stderr", O_RDWR));
@@ -148,18 +151,18 @@ absl::StatusOr<uint32_t> ExecSession::Run(const OutputSink& output,
                                           const std::function<void()>& on_input_taken) {
   VIBE_RETURN_IF_ERROR(Prepare());
   containerd::Client& client = target_.containerd;
-  VIBE_ASSIGN_OR_RETURN(const std::string spec,
-                        SpecOf(client, target_.ns, target_.container_id));
+  VIBE_ASSIGN_OR_RETURN(const std::string spec, SpecOf(client, target_.ns, target_.container_id));
   VIBE_ASSIGN_OR_RETURN(const std::optional<ResolvedUser> user, User());
   const std::string process =
       ExecProcess(spec, {start_.command().begin(), start_.command().end()},
                   {start_.env().begin(), start_.env().end()}, start_.working_dir(), start_.tty(),
                   user ? &*user : nullptr);
-  VIBE_RETURN_IF_ERROR(client.ExecTask(target_.ns, target_.container_id, id_, process,
-                                       {.stdin_path = (folder_ / "stdin").string(),
-                                        .stdout_uri = (folder_ / "stdout").string(),
-                                        .stderr_uri = start_.tty() ? "" : (folder_ / "stderr").string(),
-                                        .terminal = start_.tty()}));
+  VIBE_RETURN_IF_ERROR(
+      client.ExecTask(target_.ns, target_.container_id, id_, process,
+                      {.stdin_path = (folder_ / "stdin").string(),
+                       .stdout_uri = (folder_ / "stdout").string(),
+                       .stderr_uri = start_.tty() ? "" : (folder_ / "stderr").string(),
+                       .terminal = start_.tty()}));
   if (absl::Status started = client.StartTask(target_.ns, target_.container_id, id_);
       !started.ok()) {
     client.DeleteExec(target_.ns, target_.container_id, id_).IgnoreError();
@@ -167,9 +170,10 @@ absl::StatusOr<uint32_t> ExecSession::Run(const OutputSink& output,
   }
   if (start_.tty() && start_.columns() > 0 && start_.rows() > 0) {
     // A command that ended already has no terminal to be resized.
-    client.ResizeTask(target_.ns, target_.container_id, id_,
-                      std::min(start_.columns(), kMaxTerminalSide),
-                      std::min(start_.rows(), kMaxTerminalSide))
+    client
+        .ResizeTask(target_.ns, target_.container_id, id_,
+                    std::min(start_.columns(), kMaxTerminalSide),
+                    std::min(start_.rows(), kMaxTerminalSide))
         .IgnoreError();
   }
   absl::StatusOr<uint32_t> exit_code = absl::InternalError("");
@@ -264,6 +268,11 @@ void ExecSession::TakeInput(const std::function<void()>& on_input_taken) {
         }
         break;
       case v1::ExecRequest::kCloseStdin:
+        if (start_.tty()) {
+          // The shim would close the terminal, and what the program still says would be lost.
+          pending_.assign(1, kEndOfTransmission);
+          return;
+        }
         CloseInput();
         break;
       case v1::ExecRequest::kResize:

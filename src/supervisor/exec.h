@@ -1,8 +1,8 @@
-// One further process in a service's container, with its input and output in our hands. The fifos that
-// containerd's shim copies from and to lie in a private folder that goes with the session.
+// One further process in a service's container, with its input and output in our hands. The fifos
+// that containerd's shim copies from and to lie in a private folder that goes with the session.
 //
-// Put and Abandon may be called from any thread at any time; Run is called once. When Run returns, the process
-// has ended, containerd has forgotten it and the fifos are gone.
+// Put and Abandon may be called from any thread at any time; Run is called once. When Run returns,
+// the process has ended, containerd has forgotten it and the fifos are gone.
 #pragma once
 
 #include <atomic>
@@ -39,13 +39,14 @@ class ExecSession {
   ExecSession(ExecTarget target, v1::ExecRequest::Start start);
   ~ExecSession();
 
-  // Hands on stdin, resize or signal. One at a time: the next when `on_input_taken` was called for this one.
+  // Hands on stdin, resize or signal. One at a time: the next when `on_input_taken` was called for
+  // this one.
   void Put(v1::ExecRequest input);
   // The other side is gone: the process is killed.
   void Abandon();
 
-  // Returns the exit code, 128+n after signal n. Cancelled when the session was abandoned; InvalidArgument for
-  // a command that cannot be run.
+  // Returns the exit code, 128+n after signal n. Cancelled when the session was abandoned;
+  // InvalidArgument for a command that cannot be run.
   absl::StatusOr<uint32_t> Run(const OutputSink& output,
                                const std::function<void()>& on_input_taken);
 
@@ -64,7 +65,7 @@ class ExecSession {
   const v1::ExecRequest::Start start_;
   const std::string id_;
   const std::filesystem::path folder_;
-  UniqueFd wake_;    // an eventfd
+  UniqueFd wake_;  // an eventfd
   UniqueFd stdout_, stderr_;
   UniqueFd stdin_;
   UniqueFd stdin_hold_;  // keeps what was written until the shim has opened its end

@@ -31,7 +31,8 @@ class ExecCall : public grpc::ServerBidiReactor<v1::ExecRequest, v1::ExecRespons
     } else if (ok) {
       session->Put(std::move(request_));  // the next read starts when it was taken
     } else {
-      // The client has no more to say, as at the end of its standard input. When it is gone, OnCancel comes.
+      // The client has no more to say, as at the end of its standard input. When it is gone,
+      // OnCancel comes.
       v1::ExecRequest end;
       end.set_close_stdin(true);
       {
@@ -82,12 +83,12 @@ class ExecCall : public grpc::ServerBidiReactor<v1::ExecRequest, v1::ExecRespons
     const v1::ExecRequest::Start start = request_.start();
     VIBE_ASSIGN_OR_RETURN(const Supervisor::RunningContainer target,
                           supervisor_.FindRunning(start.id(), start.service()));
-    const auto session = std::make_shared<ExecSession>(
-        ExecTarget{.containerd = supervisor_.containerd(),
-                   .ns = target.ns,
-                   .container_id = target.container_id,
-                   .directory = supervisor_.run_directory() / "exec"},
-        start);
+    const auto session =
+        std::make_shared<ExecSession>(ExecTarget{.containerd = supervisor_.containerd(),
+                                                 .ns = target.ns,
+                                                 .container_id = target.container_id,
+                                                 .directory = supervisor_.run_directory() / "exec"},
+                                      start);
     {
       absl::MutexLock lock(&mutex_);
       if (broken_) {
@@ -96,12 +97,11 @@ class ExecCall : public grpc::ServerBidiReactor<v1::ExecRequest, v1::ExecRespons
       session_ = session;
     }
     StartRead(&request_);
-    VIBE_ASSIGN_OR_RETURN(const uint32_t exit_code,
-                          session->Run(
-                              [this](ExecSession::Stream stream, absl::string_view bytes) {
-                                return Send(stream, bytes);
-                              },
-                              [this] { ReadOn(); }));
+    VIBE_ASSIGN_OR_RETURN(
+        const uint32_t exit_code,
+        session->Run([this](ExecSession::Stream stream,
+                            absl::string_view bytes) { return Send(stream, bytes); },
+                     [this] { ReadOn(); }));
     v1::ExecResponse response;
     response.set_exit_code(exit_code);
     return Write(response);

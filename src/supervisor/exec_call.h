@@ -1,5 +1,5 @@
-// vibe.v1.Supervisor/Exec as a gRPC call. The callback interface is used for it, since only that one can end a
-// call while a read from the client is pending.
+// vibe.v1.Supervisor/Exec as a gRPC call. The callback interface is used for it, since only that
+// one can end a call while a read from the client is pending.
 #pragma once
 
 #include <grpcpp/grpcpp.h>

@@ -88,8 +88,7 @@ class Forward : public std::enable_shared_from_this<Forward> {
     }
     std::array<char, relay::kMaxHeaderBytes + 1> buffer{};
     error_code error;
-    const size_t seen =
-        host_.receive(asio::buffer(buffer), asio::socket_base::message_peek, error);
+    const size_t seen = host_.receive(asio::buffer(buffer), asio::socket_base::message_peek, error);
     if (error == asio::error::would_block) {
       ReadHeader();
       return;
@@ -113,7 +112,8 @@ class Forward : public std::enable_shared_from_this<Forward> {
   }
 
   void Resolve() {
-    const auto header = relay::ParseHeader(absl::string_view(header_).substr(0, header_.size() - 1));
+    const auto header =
+        relay::ParseHeader(absl::string_view(header_).substr(0, header_.size() - 1));
     if (!header.ok()) {
       Refuse(header.status().message());
       return;
@@ -231,10 +231,9 @@ class ForwardServer::Core {
 
  private:
   void Accept() {
-    listener_.async_accept(asio::make_strand(*context_),
-                           [this](const error_code& error, HostSocket host) {
-                             OnAccepted(error, std::move(host));
-                           });
+    listener_.async_accept(
+        asio::make_strand(*context_),
+        [this](const error_code& error, HostSocket host) { OnAccepted(error, std::move(host)); });
   }
 
   void OnAccepted(const error_code& error, HostSocket host) {
@@ -272,6 +271,8 @@ ForwardServer::ForwardServer(UniqueFd listener, Resolver resolver)
 
 ForwardServer::~ForwardServer() = default;
 
-void ForwardServer::Stop() { core_->Stop(); }
+void ForwardServer::Stop() {
+  core_->Stop();
+}
 
 }  // namespace vibe::supervisor

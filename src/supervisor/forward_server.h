@@ -1,5 +1,5 @@
-// Takes forwarded connections from the host (relay/stream_header.h), connects them to the services' ports and
-// moves the bytes. All connections share a few threads.
+// Takes forwarded connections from the host (relay/stream_header.h), connects them to the services'
+// ports and moves the bytes. All connections share a few threads.
 //
 // Thread-safe. Stop ends every connection; the destructor does it as well.
 #pragma once
@@ -20,8 +20,8 @@ inline constexpr size_t kMaxForwards = 8000;  // each takes two of the 20000 fil
 
 class ForwardServer {
  public:
-  // Says where a connection goes; its error's message is the answer. Called from several threads; does not
-  // block.
+  // Says where a connection goes; its error's message is the answer. Called from several threads;
+  // does not block.
   using Resolver = std::function<absl::StatusOr<Supervisor::Target>(const relay::StreamHeader&)>;
 
   // Serves what arrives at the listening socket.

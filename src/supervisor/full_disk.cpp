@@ -28,8 +28,8 @@ absl::Status MarkFullDisk(absl::Status status) {
     return status;
   }
   const std::string text = absl::AsciiStrToLower(status.message());
-  for (const char* sign : {"no space left on device", "disk quota exceeded",
-                           "database or disk is full"}) {
+  for (const char* sign :
+       {"no space left on device", "disk quota exceeded", "database or disk is full"}) {
     if (absl::StrContains(text, sign)) {
       return WithAdvice(WithReason(std::move(status), Reason::kDiskLow), kAdvice);
     }
@@ -43,10 +43,9 @@ absl::Status WithFreeSpace(absl::Status status, const std::filesystem::path& pat
   if (status.ok() || ReasonOf(status) != Reason::kDiskLow || ::statvfs(path.c_str(), &disk) != 0) {
     return status;
   }
-  return Annotate(status,
-                  absl::StrFormat("the machine's disk is full (%s of %s free)",
-                                  Size(uint64_t{disk.f_bavail} * disk.f_frsize),
-                                  Size(uint64_t{disk.f_blocks} * disk.f_frsize)));
+  return Annotate(status, absl::StrFormat("the machine's disk is full (%s of %s free)",
+                                          Size(uint64_t{disk.f_bavail} * disk.f_frsize),
+                                          Size(uint64_t{disk.f_blocks} * disk.f_frsize)));
 }
 
 }  // namespace vibe::supervisor

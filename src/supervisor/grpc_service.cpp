@@ -89,8 +89,8 @@ grpc::Status GrpcService::OpenProject(grpc::ServerContext* context,
                                       const v1::OpenProjectRequest* request,
                                       grpc::ServerWriter<v1::OpenProjectResponse>* writer) {
   Answers answers(writer);
-  return answers.Finish(supervisor_.OpenProject(request->id(), answers.progress(),
-                                                [&] { return Ending(*context); }));
+  return answers.Finish(
+      supervisor_.OpenProject(request->id(), answers.progress(), [&] { return Ending(*context); }));
 }
 
 grpc::Status GrpcService::StartProject(grpc::ServerContext* context,
@@ -111,8 +111,8 @@ grpc::Status GrpcService::StartProject(grpc::ServerContext* context,
 
 grpc::Status GrpcService::StopProject(grpc::ServerContext*, const v1::StopProjectRequest* request,
                                       grpc::ServerWriter<v1::StopProjectResponse>* writer) {
-  const auto timeout = StopTimeout(request->has_timeout_seconds(), request->timeout_seconds(),
-                                   kDefaultStopSeconds);
+  const auto timeout =
+      StopTimeout(request->has_timeout_seconds(), request->timeout_seconds(), kDefaultStopSeconds);
   if (!timeout.ok()) {
     return rpc::ToGrpc(timeout.status());
   }
@@ -144,8 +144,7 @@ grpc::Status GrpcService::GetProjectStatus(grpc::ServerContext*,
   return Answer(supervisor_.GetProject(request->id()), response->mutable_project());
 }
 
-grpc::Status GrpcService::ResolvePorts(grpc::ServerContext*,
-                                       const v1::ResolvePortsRequest* request,
+grpc::Status GrpcService::ResolvePorts(grpc::ServerContext*, const v1::ResolvePortsRequest* request,
                                        v1::ResolvePortsResponse* response) {
   return Answer(supervisor_.ResolvePorts(request->id()), response);
 }
@@ -214,8 +213,7 @@ grpc::Status GrpcService::DeleteSnapshot(grpc::ServerContext*, const v1::DeleteS
   return Unimplemented("deleting snapshots");
 }
 
-grpc::Status GrpcService::DuplicateProject(grpc::ServerContext*,
-                                           const v1::DuplicateProjectRequest*,
+grpc::Status GrpcService::DuplicateProject(grpc::ServerContext*, const v1::DuplicateProjectRequest*,
                                            grpc::ServerWriter<v1::DuplicateProjectResponse>*) {
   return Unimplemented("duplicating projects");
 }

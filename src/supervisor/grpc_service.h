@@ -1,8 +1,8 @@
-// vibe.v1.Supervisor (proto/vibe/v1/supervisor.proto) over class Supervisor: requests are checked for size,
-// statuses and streams are translated, nothing is decided here.
+// vibe.v1.Supervisor (proto/vibe/v1/supervisor.proto) over class Supervisor: requests are checked
+// for size, statuses and streams are translated, nothing is decided here.
 //
-// Calls block a thread of the server each, but Exec, which has one of its own. Followers of logs and of events
-// are limited in number, so that they leave threads for everybody else.
+// Calls block a thread of the server each, but Exec, which has one of its own. Followers of logs
+// and of events are limited in number, so that they leave threads for everybody else.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -47,9 +47,9 @@ class GrpcService final : public v1::Supervisor::WithCallbackMethod_Exec<v1::Sup
   grpc::Status GetProjectLogs(grpc::ServerContext* context,
                               const v1::GetProjectLogsRequest* request,
                               grpc::ServerWriter<v1::GetProjectLogsResponse>* writer) override;
-  grpc::Status ImportPackage(
-      grpc::ServerContext* context,
-      grpc::ServerReaderWriter<v1::ImportPackageResponse, v1::ImportPackageRequest>* stream) override;
+  grpc::Status ImportPackage(grpc::ServerContext* context,
+                             grpc::ServerReaderWriter<v1::ImportPackageResponse,
+                                                      v1::ImportPackageRequest>* stream) override;
   grpc::Status ResolvePorts(grpc::ServerContext* context, const v1::ResolvePortsRequest* request,
                             v1::ResolvePortsResponse* response) override;
   grpc::Status Health(grpc::ServerContext* context, const v1::HealthRequest* request,
@@ -88,9 +88,7 @@ class GrpcService final : public v1::Supervisor::WithCallbackMethod_Exec<v1::Sup
                                v1::ValidateComposeResponse* response) override;
 
  private:
-  bool Ending(const grpc::ServerContext& context) const {
-    return ending_ || context.IsCancelled();
-  }
+  bool Ending(const grpc::ServerContext& context) const { return ending_ || context.IsCancelled(); }
 
   Supervisor& supervisor_;
   std::atomic<bool> ending_ = false;

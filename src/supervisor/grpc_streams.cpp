@@ -1,4 +1,5 @@
-// The calls of GrpcService that go on for as long as their client stays, and the upload of packages.
+// The calls of GrpcService that go on for as long as their client stays, and the upload of
+// packages.
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -127,7 +128,8 @@ grpc::Status GrpcService::ImportPackage(
     grpc::ServerReaderWriter<v1::ImportPackageResponse, v1::ImportPackageRequest>* stream) {
   v1::ImportPackageRequest request;
   if (!stream->Read(&request) || !request.has_index()) {
-    return rpc::ToGrpc(absl::InvalidArgumentError("the first message has to be the package's index"));
+    return rpc::ToGrpc(
+        absl::InvalidArgumentError("the first message has to be the package's index"));
   }
   const auto digest = PackageStore::DigestOf(request.index());
   if (!digest.ok()) {

@@ -1,5 +1,5 @@
-// The output of a project's services as one stream in time order: the last lines, then new ones as they come.
-// Not thread-safe; one object per reader.
+// The output of a project's services as one stream in time order: the last lines, then new ones as
+// they come. Not thread-safe; one object per reader.
 #pragma once
 
 #include <deque>
@@ -27,8 +27,8 @@ class LogStream {
   // The last `count` lines of all services together. Called once, before Next.
   absl::StatusOr<std::vector<ServiceLine>> Tail(size_t count);
 
-  // What came since, oldest first; empty when nothing did. Does not block. Lines of the last moment are held
-  // back, since an older one of another service may still come.
+  // What came since, oldest first; empty when nothing did. Does not block. Lines of the last moment
+  // are held back, since an older one of another service may still come.
   absl::StatusOr<std::vector<ServiceLine>> Next(absl::Time now);
 
  private:

@@ -1,5 +1,5 @@
-// vibe-supervisor: the machine's side of Vibe. Logs to stderr. SIGTERM ends it within two seconds; containers run
-// on, and the next supervisor takes them over.
+// vibe-supervisor: the machine's side of Vibe. Logs to stderr. SIGTERM ends it within two seconds;
+// containers run on, and the next supervisor takes them over.
 #include <grpcpp/grpcpp.h>
 #include <pthread.h>
 #include <sys/resource.h>
@@ -142,4 +142,6 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace vibe::supervisor
 
-int main(int argc, char** argv) { return vibe::supervisor::Main(argc, argv); }
+int main(int argc, char** argv) {
+  return vibe::supervisor::Main(argc, argv);
+}

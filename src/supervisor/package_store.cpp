@@ -83,7 +83,8 @@ class DirectoryImport : public PackageImport {
           absl::StrCat("the package ended before ", index_.files(next_).path(), " was complete"));
     }
     UniqueFd directory(::open(temporary_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    // One syncfs is far cheaper than an fsync for each of thousands of files, and promises the same.
+    // One syncfs is far cheaper than an fsync for each of thousands of files, and promises the
+    // same.
     if (!directory.valid() || ::syncfs(directory.get()) != 0) {
       return WriteError(errno, temporary_.string());
     }

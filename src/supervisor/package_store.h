@@ -1,8 +1,8 @@
 // The app files that the host brought into the machine, one folder per package:
 //   <root>/<hex of the digest>/app/…      what services see read-only at /app
 //   <root>/<hex of the digest>/images/…   the OCI layouts that the package carries
-// A folder appears under its name only when it is whole and synced; what a crash left is removed by Clean.
-// Thread-safe: imports work in folders of their own.
+// A folder appears under its name only when it is whole and synced; what a crash left is removed by
+// Clean. Thread-safe: imports work in folders of their own.
 #pragma once
 
 #include <filesystem>
@@ -21,7 +21,8 @@ namespace vibe::supervisor {
 inline constexpr int kMaxPackageFiles = 100'000;
 inline constexpr uint64_t kMaxPackageBytes = uint64_t{8} << 30;
 
-// Takes the bytes of one package. Not thread-safe. Destroying it before Finish leaves nothing behind.
+// Takes the bytes of one package. Not thread-safe. Destroying it before Finish leaves nothing
+// behind.
 class PackageImport {
  public:
   virtual ~PackageImport() = default;

@@ -35,7 +35,8 @@ v1::Progress MakeProgress(v1::Progress::Phase phase, const std::string& service)
   return progress;
 }
 
-// Without a sync: after a power cut nothing of it is needed, and the disk's time would be the user's.
+// Without a sync: after a power cut nothing of it is needed, and the disk's time would be the
+// user's.
 absl::Status WriteVolatile(const std::filesystem::path& path, const std::string& content) {
   if (const auto present = ReadFile(path, content.size()); present.ok() && *present == content) {
     return absl::OkStatus();  // a service that runs may have it mounted
@@ -47,6 +48,27 @@ absl::Status WriteVolatile(const std::filesystem::path& path, const std::string&
     return ErrnoError(errno, absl::StrCat("write ", path.string()));
   }
   return absl::OkStatus();
+}
+
+// The runtime removes the services' own groups and leaves the one that they were in. With cgroup v1
+// there is one in each hierarchy.
+void RemoveCgroup(const Plan& plan) {
+  if (plan.services.empty()) {
+    return;
+  }
+  const std::filesystem::path group =
+      std::filesystem::path(plan.services[0].cgroup).parent_path().relative_path();
+  const std::filesystem::path root = "/sys/fs/cgroup";
+  std::vector<std::filesystem::path> groups = {root / group};
+  std::error_code error;
+  for (const auto& hierarchy : std::filesystem::directory_iterator(root, error)) {
+    if (!hierarchy.is_symlink(error)) {
+      groups.push_back(hierarchy.path() / group);
+    }
+  }
+  for (const std::filesystem::path& path : groups) {
+    ::rmdir(path.c_str());  // one that is still in use stays
+  }
 }
 
 }  // namespace
@@ -101,13 +123,14 @@ std::vector<std::vector<int>> ProjectRuntime::Dependencies() const {
   return dependencies;
 }
 
-// ---- start ------------------------------------------------------------------------------------------
+// ---- start
+// ------------------------------------------------------------------------------------------
 
 absl::Status ProjectRuntime::Start(const std::map<std::string, std::string>& secrets,
-                                   const ProgressSink& progress,
+                                   const Guard& guard, const ProgressSink& progress,
                                    const std::function<bool()>& cancelled) {
   absl::MutexLock operation(&operation_);
-  absl::Status status = StartLocked(secrets, progress, cancelled);
+  absl::Status status = StartLocked(secrets, guard, progress, cancelled);
   if (!status.ok()) {
     const std::vector<ServiceState> failed = services();
     StopLocked(kUndoTimeout, [](const v1::Progress&) {}).IgnoreError();
@@ -126,7 +149,7 @@ absl::Status ProjectRuntime::Start(const std::map<std::string, std::string>& sec
 }
 
 absl::Status ProjectRuntime::StartLocked(const std::map<std::string, std::string>& secrets,
-                                         const ProgressSink& progress,
+                                         const Guard& guard, const ProgressSink& progress,
                                          const std::function<bool()>& cancelled) {
   const std::vector<ServiceState> before = services();
   if (std::all_of(before.begin(), before.end(),
@@ -144,7 +167,11 @@ absl::Status ProjectRuntime::StartLocked(const std::map<std::string, std::string
     if (before[index].status == v1::STATUS_RUNNING) {
       return absl::OkStatus();
     }
-    return StartService(index, secrets, await, progress, cancelled);
+    const auto guarded = [&]() -> absl::Status {
+      VIBE_RETURN_IF_ERROR(await());
+      return guard.get();
+    };
+    return StartService(index, secrets, guarded, progress, cancelled);
   });
 }
 
@@ -177,11 +204,11 @@ absl::Status ProjectRuntime::StartService(int index,
     return Explain(index, std::move(started), since);
   }
   progress(MakeProgress(v1::Progress::PHASE_READY, name));
-  spdlog::debug("start of {}/{}: create {:.1f} ms, wait for dependencies {:.1f} ms, start and get "
-                "ready {:.1f} ms",
-                plan_.project_name, name, absl::ToDoubleMilliseconds(made - since),
-                absl::ToDoubleMilliseconds(free - made),
-                absl::ToDoubleMilliseconds(absl::Now() - free));
+  spdlog::debug(
+      "start of {}/{}: create {:.1f} ms, wait for dependencies {:.1f} ms, start and get "
+      "ready {:.1f} ms",
+      plan_.project_name, name, absl::ToDoubleMilliseconds(made - since),
+      absl::ToDoubleMilliseconds(free - made), absl::ToDoubleMilliseconds(absl::Now() - free));
   return absl::OkStatus();
 }
 
@@ -204,8 +231,8 @@ absl::Status ProjectRuntime::RunService(int index, const std::function<bool()>& 
     }
     return ExitStatus(index);
   });
-  const bool completed = !ready.ok() && service.restart == manifest::Restart::kNo &&
-                         services()[index].exit_code == 0u;
+  const bool completed =
+      !ready.ok() && service.restart == manifest::Restart::kNo && services()[index].exit_code == 0u;
   if (!ready.ok() && !completed) {
     return ready;
   }
@@ -239,8 +266,8 @@ absl::Status ProjectRuntime::Explain(int index, absl::Status status, absl::Time 
   // The task's end closes its logger, and that returns when the last line is in the file.
   containers_[index]->FlushLog();
   std::vector<std::string> lines;
-  const auto records = logs::ReadTail(
-      files_.log_directory / absl::StrCat(service.name, ".log"), kLogLinesInErrors);
+  const auto records =
+      logs::ReadTail(files_.log_directory / absl::StrCat(service.name, ".log"), kLogLinesInErrors);
   if (records.ok()) {
     for (const logs::Record& record : *records) {
       if (record.time >= since) {
@@ -267,9 +294,9 @@ absl::Status ProjectRuntime::RemoveLeftovers() {
       return container.id == plan_.services[index].container_id;
     });
     if (exists && states[index].status != v1::STATUS_RUNNING) {
-      VIBE_RETURN_IF_ERROR(Annotate(containers_[index]->Remove(),
-                                    absl::StrCat("remove the last run of service ",
-                                                 plan_.services[index].name)));
+      VIBE_RETURN_IF_ERROR(
+          Annotate(containers_[index]->Remove(),
+                   absl::StrCat("remove the last run of service ", plan_.services[index].name)));
     }
   }
   return absl::OkStatus();
@@ -283,7 +310,8 @@ absl::Status ProjectRuntime::WriteRunFiles() {
   return absl::OkStatus();
 }
 
-// ---- stop -------------------------------------------------------------------------------------------
+// ---- stop
+// -------------------------------------------------------------------------------------------
 
 absl::Status ProjectRuntime::Stop(absl::Duration timeout, const ProgressSink& progress) {
   {
@@ -319,11 +347,13 @@ absl::Status ProjectRuntime::StopLocked(absl::Duration timeout, const ProgressSi
     return WithService(Annotate(stopped, absl::StrCat("service ", name, " did not stop")), name);
   });
   status.Update(network::RemoveBridge(plan_.network_index));
+  RemoveCgroup(plan_);
   status.Update(RemoveAll(files_.run_directory));
   return status;
 }
 
-// ---- keep running -----------------------------------------------------------------------------------
+// ---- keep running
+// -----------------------------------------------------------------------------------
 
 absl::StatusOr<bool> ProjectRuntime::Adopt() {
   absl::MutexLock operation(&operation_);
@@ -345,9 +375,8 @@ absl::StatusOr<bool> ProjectRuntime::Adopt() {
                                task->status == containerd::TaskStatus::kPaused);
   };
   const auto has_container = [&](const PlannedService& service) {
-    return std::any_of(containers.begin(), containers.end(), [&](const auto& container) {
-      return container.id == service.container_id;
-    });
+    return std::any_of(containers.begin(), containers.end(),
+                       [&](const auto& container) { return container.id == service.container_id; });
   };
   bool any = false;
   for (size_t index = 0; index < plan_.services.size(); ++index) {
@@ -446,7 +475,8 @@ void ProjectRuntime::Restart(int index) {
   }
   absl::Status status = containers_[index]->Recreate();
   if (status.ok()) {
-    // Counts as running at once: whoever depends on it is running too and has to cope, as with any peer.
+    // Counts as running at once: whoever depends on it is running too and has to cope, as with any
+    // peer.
     Update(index, [](ServiceState& state) {
       state.status = v1::STATUS_RUNNING;
       state.started_at = absl::Now();

@@ -1,12 +1,14 @@
-// One project while it runs: starts its services in dependency order, watches them, restarts what dies,
-// stops them in reverse order. Knows what should be true (the plan) and what is (containerd).
+// One project while it runs: starts its services in dependency order, watches them, restarts what
+// dies, stops them in reverse order. Knows what should be true (the plan) and what is (containerd).
 //
-// Thread-safe. Start, Stop, Adopt and restarts exclude each other; the status can be read at any time.
+// Thread-safe. Start, Stop, Adopt and restarts exclude each other; the status can be read at any
+// time.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <optional>
@@ -30,9 +32,9 @@ struct ServiceState {
   absl::Time started_at = absl::InfinitePast();
   uint32_t restart_count = 0;
   std::optional<uint32_t> exit_code;
-  std::string message;     // why it failed
-  bool created = false;    // there is a container
-  bool ready = false;      // it was ready since it was started last
+  std::string message;   // why it failed
+  bool created = false;  // there is a container
+  bool ready = false;    // it was ready since it was started last
 };
 
 using ProgressSink = std::function<void(const v1::Progress&)>;
@@ -44,19 +46,25 @@ class ProjectRuntime {
     std::filesystem::path log_directory;  // <service>.log
     std::filesystem::path state_file;     // current/runtime/service-state.json
   };
-  // `on_change` is called without locks held whenever a service's status changed; it must not call back.
+  // `on_change` is called without locks held whenever a service's status changed; it must not call
+  // back.
   ProjectRuntime(const Platform& platform, Plan plan, Files files, std::function<void()> on_change);
   ~ProjectRuntime();  // stops watching; leaves the containers as they are
 
-  // Starts what does not run. On an error, or when `cancelled` says so, all services are stopped again.
-  absl::Status Start(const std::map<std::string, std::string>& secrets, const ProgressSink& progress,
-                     const std::function<bool()>& cancelled);
+  // What has to be true before the first process of a service runs; it comes about while they are
+  // made.
+  using Guard = std::shared_future<absl::Status>;
+
+  // Starts what does not run. On an error, or when `cancelled` says so, all services are stopped
+  // again.
+  absl::Status Start(const std::map<std::string, std::string>& secrets, const Guard& guard,
+                     const ProgressSink& progress, const std::function<bool()>& cancelled);
 
   // Stops everything and removes containers and network. What could not be stopped is in the error.
   absl::Status Stop(absl::Duration timeout, const ProgressSink& progress);
 
-  // Takes over containers that an earlier supervisor started; what does not run is restarted as its policy
-  // says. Returns false when nothing runs, as after a boot of the machine: call Start then.
+  // Takes over containers that an earlier supervisor started; what does not run is restarted as its
+  // policy says. Returns false when nothing runs, as after a boot of the machine: call Start then.
   absl::StatusOr<bool> Adopt();
 
   // A process of the project ended. Called by the event watcher.
@@ -73,7 +81,7 @@ class ProjectRuntime {
     absl::Time due;
   };
 
-  absl::Status StartLocked(const std::map<std::string, std::string>& secrets,
+  absl::Status StartLocked(const std::map<std::string, std::string>& secrets, const Guard& guard,
                            const ProgressSink& progress, const std::function<bool()>& cancelled)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(operation_);
   absl::Status StopLocked(absl::Duration timeout, const ProgressSink& progress)

@@ -24,6 +24,19 @@ bool AnyActive(const std::vector<ServiceState>& states) {
   });
 }
 
+std::vector<ServiceState> StatesOf(const Plan& plan, const Plan& ran,
+                                   const std::vector<ServiceState>& states) {
+  std::vector<ServiceState> result(plan.services.size());
+  for (size_t to = 0; to < plan.services.size(); ++to) {
+    for (size_t from = 0; from < states.size(); ++from) {
+      if (ran.services[from].name == plan.services[to].name) {
+        result[to] = states[from];
+      }
+    }
+  }
+  return result;
+}
+
 v1::Status Overall(const std::vector<ServiceState>& states) {
   const auto any = [&](v1::Status status) {
     return std::any_of(states.begin(), states.end(),

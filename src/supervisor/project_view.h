@@ -21,6 +21,10 @@ google::protobuf::Timestamp ToTimestamp(absl::Time time);
 v1::Project ProjectView(const ProjectRecord& record, const Plan* plan,
                         const std::vector<ServiceState>& states);
 
+// The states of the services of `ran`, in the order of `plan`: those that are not in both are left out.
+std::vector<ServiceState> StatesOf(const Plan& plan, const Plan& ran,
+                                   const std::vector<ServiceState>& states);
+
 // Running when all run, failed when one failed, else the busiest state that there is.
 v1::Status Overall(const std::vector<ServiceState>& states);
 

@@ -75,9 +75,8 @@ absl::Status Poll(absl::Duration timeout, absl::Duration longest_pause,
     }
     if (absl::Now() >= deadline) {
       VIBE_RETURN_IF_ERROR(keep_waiting());
-      return absl::DeadlineExceededError(absl::StrCat("it did not get ready within ",
-                                                      absl::FormatDuration(timeout), ": ",
-                                                      status.message()));
+      return absl::DeadlineExceededError(absl::StrCat(
+          "it did not get ready within ", absl::FormatDuration(timeout), ": ", status.message()));
     }
     absl::SleepFor(pause);
     pause = std::min(pause * 3 / 2, longest_pause);
@@ -94,13 +93,13 @@ std::vector<std::string> CheckCommand(const manifest::Healthcheck& check) {
   return {check.test.begin() + 1, check.test.end()};
 }
 
-// A check runs a program, which costs a starting service far more time than a connection attempt: while no
-// port answers there is hardly a point in it.
+// A check runs a program, which costs a starting service far more time than a connection attempt:
+// while no port answers there is hardly a point in it.
 absl::Status AwaitAnyPort(const PlannedService& service,
                           const std::function<absl::Status()>& keep_waiting) {
-  const bool has_port = std::any_of(service.ports.begin(), service.ports.end(), [](const auto& port) {
-    return port.protocol == manifest::Protocol::kTcp;
-  });
+  const bool has_port =
+      std::any_of(service.ports.begin(), service.ports.end(),
+                  [](const auto& port) { return port.protocol == manifest::Protocol::kTcp; });
   const absl::Status status =
       !has_port ? absl::OkStatus() : Poll(kPortHint, kLongestPortPause, keep_waiting, [&] {
         return std::any_of(service.ports.begin(), service.ports.end(),
@@ -115,19 +114,20 @@ absl::Status AwaitHealthy(const PlannedService& service, const manifest::Healthc
                           const std::vector<std::string>& command, ServiceContainer& container,
                           const std::function<absl::Status()>& keep_waiting) {
   VIBE_RETURN_IF_ERROR(AwaitAnyPort(service, keep_waiting));
-  // The manifest's budget counts from the end of the start period, but tries do not wait for its interval:
-  // a service that is ready early should not be waited for.
+  // The manifest's budget counts from the end of the start period, but tries do not wait for its
+  // interval: a service that is ready early should not be waited for.
   const absl::Duration budget =
       absl::Milliseconds(check.start_period_ms) +
       check.retries * absl::Milliseconds(check.interval_ms + check.timeout_ms);
-  return Poll(std::min(budget, kReadyTimeout), kLongestCheckPause, keep_waiting, [&]() -> absl::Status {
-    VIBE_ASSIGN_OR_RETURN(const uint32_t exit_code,
-                          container.Exec(command, absl::Milliseconds(check.timeout_ms)));
-    return exit_code == 0 ? absl::OkStatus()
-                          : absl::UnavailableError(absl::StrCat("its healthcheck \"",
-                                                                absl::StrJoin(command, " "),
-                                                                "\" exits with ", exit_code));
-  });
+  return Poll(
+      std::min(budget, kReadyTimeout), kLongestCheckPause, keep_waiting, [&]() -> absl::Status {
+        VIBE_ASSIGN_OR_RETURN(const uint32_t exit_code,
+                              container.Exec(command, absl::Milliseconds(check.timeout_ms)));
+        return exit_code == 0 ? absl::OkStatus()
+                              : absl::UnavailableError(absl::StrCat("its healthcheck \"",
+                                                                    absl::StrJoin(command, " "),
+                                                                    "\" exits with ", exit_code));
+      });
 }
 
 }  // namespace
@@ -157,7 +157,8 @@ absl::Status AwaitReady(const PlannedService& service, ServiceContainer& contain
   }
   const absl::Time settled = absl::Now() + kSettleTime;
   return Poll(kReadyTimeout, kLongestPortPause, keep_waiting, [&] {
-    return absl::Now() >= settled ? absl::OkStatus() : absl::UnavailableError("it has just started");
+    return absl::Now() >= settled ? absl::OkStatus()
+                                  : absl::UnavailableError("it has just started");
   });
 }
 

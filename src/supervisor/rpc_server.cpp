@@ -59,7 +59,9 @@ RpcServer::RpcServer(UniqueFd listener, std::unique_ptr<grpc::Server> server)
       server_(std::move(server)),
       acceptor_([this] { Accept(); }) {}
 
-RpcServer::~RpcServer() { Stop(absl::ZeroDuration()); }
+RpcServer::~RpcServer() {
+  Stop(absl::ZeroDuration());
+}
 
 void RpcServer::Stop(absl::Duration grace) {
   if (!acceptor_.joinable()) {

@@ -1,5 +1,5 @@
-// A gRPC server on connections that we accept ourselves: gRPC 1.51 has no addresses for the sockets of a virtual
-// machine, so every transport is handed to it as a file descriptor.
+// A gRPC server on connections that we accept ourselves: gRPC 1.51 has no addresses for the sockets
+// of a virtual machine, so every transport is handed to it as a file descriptor.
 //
 // Thread-safe. `service` outlives it.
 #pragma once

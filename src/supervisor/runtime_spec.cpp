@@ -241,8 +241,7 @@ absl::StatusOr<std::string> RuntimeSpec(const PlannedService& service,
 
 std::string ExecProcess(const std::string& spec_json, const std::vector<std::string>& args,
                         const std::map<std::string, std::string>& env,
-                        const std::string& working_dir, bool terminal,
-                        const ResolvedUser* user) {
+                        const std::string& working_dir, bool terminal, const ResolvedUser* user) {
   const Json spec = Json::parse(spec_json, nullptr, false);
   Json process = spec.is_object() ? spec.value("process", Json::object()) : Json::object();
   Environment environment;

@@ -15,6 +15,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "base/file.h"
 #include "base/random.h"
@@ -28,12 +29,13 @@ namespace vibe::supervisor {
 namespace {
 
 constexpr char kStopSignalLabel[] = "vibe.app/stop-signal";
-// How long the kernel may take to end a process after SIGKILL: one that waits for a dead disk takes long.
+// How long the kernel may take to end a process after SIGKILL: one that waits for a dead disk takes
+// long.
 constexpr absl::Duration kKillTimeout = absl::Seconds(10);
 
 int SignalNumber(absl::string_view name) {
   static constexpr std::pair<absl::string_view, int> kSignals[] = {
-      {"TERM", SIGTERM}, {"INT", SIGINT},   {"QUIT", SIGQUIT},  {"HUP", SIGHUP},
+      {"TERM", SIGTERM}, {"INT", SIGINT},   {"QUIT", SIGQUIT}, {"HUP", SIGHUP},
       {"KILL", SIGKILL}, {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"WINCH", SIGWINCH}};
   int number = 0;
   if (absl::SimpleAtoi(name, &number) && number > 0 && number < 65) {
@@ -64,8 +66,9 @@ std::string PercentEncode(absl::string_view text) {
   return encoded;
 }
 
-// Makes the folders that the plan's mounts need. A volume that is new takes the owner and mode of the folder
-// that the image has in its place, as users of named volumes expect; without one, the service's user owns it.
+// Makes the folders that the plan's mounts need. A volume that is new takes the owner and mode of
+// the folder that the image has in its place, as users of named volumes expect; without one, the
+// service's user owns it.
 absl::Status MakeMountSources(const PlannedService& service, const ResolvedUser& user,
                               const std::vector<std::string>& layers) {
   for (const std::string& directory : service.directories) {
@@ -80,8 +83,8 @@ absl::Status MakeMountSources(const PlannedService& service, const ResolvedUser&
       if (mount.type != "bind" || mount.source != directory) {
         continue;
       }
-      const Ownership owner = DirectoryOwnership(layers, mount.target)
-                                  .value_or(Ownership{user.uid, user.gid, 0755});
+      const Ownership owner =
+          DirectoryOwnership(layers, mount.target).value_or(Ownership{user.uid, user.gid, 0755});
       if (::chown(directory.c_str(), owner.uid, owner.gid) != 0 ||
           ::chmod(directory.c_str(), owner.mode) != 0) {
         return ErrnoError(errno, absl::StrCat("set the owner of ", directory));
@@ -104,28 +107,43 @@ ServiceContainer::ServiceContainer(const Platform& platform, const Plan& plan,
       secrets_file_(std::move(secrets_file)) {}
 
 network::Endpoint ServiceContainer::endpoint() const {
-  return {.name = service_.netns, .project_index = project_index_, .service_index = service_.service_index};
+  return {.name = service_.netns,
+          .project_index = project_index_,
+          .service_index = service_.service_index};
 }
 
 absl::Status ServiceContainer::Create(const std::map<std::string, std::string>& secrets) {
   const absl::Time begun = absl::Now();
-  // The network takes as long as all the rest, and they need each other only when the task is made.
-  std::future<absl::StatusOr<std::string>> network = std::async(std::launch::async, [this] {
-    return network::AddEndpoint(platform_.network, endpoint());
+  // The network takes as long as all the rest. The task only needs the namespace, not what is
+  // attached to it.
+  absl::Notification joinable;
+  std::future<absl::Status> network = std::async(std::launch::async, [&] {
+    const absl::Status added =
+        network::AddEndpoint(platform_.network, endpoint(), [&] { joinable.Notify(); }).status();
+    if (!joinable.HasBeenNotified()) {
+      joinable.Notify();
+    }
+    return Annotate(added, "connect to the project's network");
   });
   std::vector<containerd::Mount> rootfs;
   absl::Status status = CreateContainer(secrets, rootfs);
   const absl::Time made = absl::Now();
-  status.Update(Annotate(network.get().status(), "connect to the project's network"));
-  const absl::Time connected = absl::Now();
+  joinable.WaitForNotification();
+  const absl::Time joined = absl::Now();
   if (status.ok()) {
     status = CreateTask(rootfs);
   }
-  spdlog::debug("create {}/{}: snapshot and container {:.1f} ms, network {:.1f} ms more, task "
-                "{:.1f} ms",
-                namespace_, service_.name, absl::ToDoubleMilliseconds(made - begun),
-                absl::ToDoubleMilliseconds(connected - made),
-                absl::ToDoubleMilliseconds(absl::Now() - connected));
+  const absl::Time created = absl::Now();
+  // When there is no network, that is the reason why there is no task.
+  if (const absl::Status connected = network.get(); !connected.ok()) {
+    status = connected;
+  }
+  spdlog::debug(
+      "create {}/{}: snapshot and container {:.1f} ms, network namespace {:.1f} ms more, "
+      "task {:.1f} ms, network {:.1f} ms more",
+      namespace_, service_.name, absl::ToDoubleMilliseconds(made - begun),
+      absl::ToDoubleMilliseconds(joined - made), absl::ToDoubleMilliseconds(created - joined),
+      absl::ToDoubleMilliseconds(absl::Now() - created));
   if (!status.ok()) {
     Remove().IgnoreError();  // the first error is the one that the user can act on
   }
@@ -143,13 +161,12 @@ absl::Status ServiceContainer::CreateContainer(const std::map<std::string, std::
                                      {{"containerd.io/gc.root", "true"}}));
   const std::vector<std::string> layers = LayerDirectories(rootfs);
   const std::string user = service_.user.empty() ? image.config.user : service_.user;
-  VIBE_ASSIGN_OR_RETURN(const ResolvedUser resolved,
-                        ResolveUser(user, ReadImageFile(layers, "etc/passwd"),
-                                    ReadImageFile(layers, "etc/group")));
+  VIBE_ASSIGN_OR_RETURN(
+      const ResolvedUser resolved,
+      ResolveUser(user, ReadImageFile(layers, "etc/passwd"), ReadImageFile(layers, "etc/group")));
   VIBE_RETURN_IF_ERROR(MakeMountSources(service_, resolved, layers));
   VIBE_RETURN_IF_ERROR(WriteSecrets(secrets));
-  VIBE_ASSIGN_OR_RETURN(std::string spec,
-                        RuntimeSpec(service_, image.config, resolved, secrets));
+  VIBE_ASSIGN_OR_RETURN(std::string spec, RuntimeSpec(service_, image.config, resolved, secrets));
   return client.CreateContainer(namespace_,
                                 {.id = service_.container_id,
                                  .image = service_.image,
@@ -169,10 +186,9 @@ absl::Status ServiceContainer::WriteSecrets(
   for (const auto& [name, value] : secrets) {
     absl::StrAppend(&values, value, absl::string_view("\0", 1));
   }
-  const UniqueFd file(
-      ::open(secrets_file_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-  if (!file.valid() || ::write(file.get(), values.data(), values.size()) !=
-                           static_cast<ssize_t>(values.size())) {
+  const UniqueFd file(::open(secrets_file_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file.valid() ||
+      ::write(file.get(), values.data(), values.size()) != static_cast<ssize_t>(values.size())) {
     return ErrnoError(errno, absl::StrCat("write ", secrets_file_.string()));
   }
   return absl::OkStatus();

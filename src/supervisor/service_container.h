@@ -1,5 +1,6 @@
-// What exists in containerd and in the network for one service: a network namespace, a writable snapshot on
-// top of the image, a container and its task. All calls block; calls for one service must not overlap.
+// What exists in containerd and in the network for one service: a network namespace, a writable
+// snapshot on top of the image, a container and its task. All calls block; calls for one service
+// must not overlap.
 #pragma once
 
 #include <cstdint>
@@ -28,12 +29,13 @@ struct Platform {
 
 class ServiceContainer {
  public:
-  // `secrets_file` (volatile) tells the logger which values it must not write; it goes with its folder.
+  // `secrets_file` (volatile) tells the logger which values it must not write; it goes with its
+  // folder.
   ServiceContainer(const Platform& platform, const Plan& plan, const PlannedService& service,
                    std::filesystem::path log_file, std::filesystem::path secrets_file);
 
-  // Makes all of it up to a task that is created but not started. What is left of an earlier run must have
-  // been removed. On an error nothing is left behind.
+  // Makes all of it up to a task that is created but not started. What is left of an earlier run
+  // must have been removed. On an error nothing is left behind.
   absl::Status Create(const std::map<std::string, std::string>& secrets);
   absl::Status Start();
 
@@ -43,13 +45,15 @@ class ServiceContainer {
   // A new task in the container that exists, with the files that the last run left.
   absl::Status Recreate();
 
-  // Asks with the image's stop signal, forces after `timeout`. A task that does not run is a success.
+  // Asks with the image's stop signal, forces after `timeout`. A task that does not run is a
+  // success.
   absl::Status Stop(absl::Duration timeout);
 
   // Removes task, container, snapshot and endpoint; what is gone already is a success.
   absl::Status Remove();
 
-  // Runs the command in the container to its end and returns its exit code. DeadlineExceeded kills it.
+  // Runs the command in the container to its end and returns its exit code. DeadlineExceeded kills
+  // it.
   absl::StatusOr<uint32_t> Exec(const std::vector<std::string>& args, absl::Duration timeout);
 
  private:

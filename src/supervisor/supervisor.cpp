@@ -1,6 +1,7 @@
 #include "supervisor/supervisor.h"
 
 #include <algorithm>
+#include <future>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -46,7 +47,8 @@ absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Open(Options options) {
   VIBE_RETURN_IF_ERROR(MakeDirectories(options.data / "projects"));
   VIBE_RETURN_IF_ERROR(MakeDirectories(options.run));
   VIBE_ASSIGN_OR_RETURN(auto store, ProjectStore::Open(options.data / "supervisor.db"));
-  auto supervisor = std::unique_ptr<Supervisor>(new Supervisor(std::move(options), std::move(store)));
+  auto supervisor =
+      std::unique_ptr<Supervisor>(new Supervisor(std::move(options), std::move(store)));
   VIBE_RETURN_IF_ERROR(supervisor->packages_.Clean());
   return supervisor;
 }
@@ -77,7 +79,8 @@ Supervisor::~Supervisor() {
   }
 }
 
-// ---- projects in memory -----------------------------------------------------------------------------
+// ---- projects in memory
+// -----------------------------------------------------------------------------
 
 absl::StatusOr<ProjectRecord> Supervisor::Record(const std::string& id) {
   auto record = store_->Get(id);
@@ -126,11 +129,10 @@ absl::StatusOr<Plan> Supervisor::PlanOf(const ProjectRecord& record) const {
 absl::StatusOr<std::shared_ptr<ProjectRuntime>> Supervisor::MakeRuntime(
     Entry& entry, const ProjectRecord& record) {
   VIBE_ASSIGN_OR_RETURN(Plan plan, PlanOf(record));
-  const ProjectRuntime::Files files{
-      .run_directory = options_.run / "projects" / record.id,
-      .log_directory = options_.data / "logs" / record.id,
-      .state_file =
-          options_.data / "projects" / record.id / "current" / "runtime" / "service-state.json"};
+  const ProjectRuntime::Files files{.run_directory = options_.run / "projects" / record.id,
+                                    .log_directory = options_.data / "logs" / record.id,
+                                    .state_file = options_.data / "projects" / record.id /
+                                                  "current" / "runtime" / "service-state.json"};
   auto runtime = std::make_shared<ProjectRuntime>(platform_, std::move(plan), files,
                                                   [this, id = record.id] { Publish(id); });
   absl::MutexLock lock(&entry.mutex);
@@ -139,11 +141,20 @@ absl::StatusOr<std::shared_ptr<ProjectRuntime>> Supervisor::MakeRuntime(
 }
 
 v1::Project Supervisor::View(const ProjectRecord& record) {
-  if (const std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(record.id)) {
-    return ProjectView(record, &runtime->plan(), runtime->services());
+  const std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(record.id);
+  const std::vector<ServiceState> states =
+      runtime == nullptr ? std::vector<ServiceState>() : runtime->services();
+  if (AnyActive(states)) {
+    return ProjectView(record, &runtime->plan(), states);
   }
+  // Nothing runs: the record may have changed since the last run, of which only the outcome is
+  // told.
   const auto plan = PlanOf(record);
-  return ProjectView(record, plan.ok() ? &*plan : nullptr, {});
+  if (!plan.ok()) {
+    return ProjectView(record, nullptr, states);
+  }
+  return ProjectView(record, &*plan,
+                     runtime == nullptr ? states : StatesOf(*plan, runtime->plan(), states));
 }
 
 void Supervisor::Publish(const std::string& id) {
@@ -166,7 +177,8 @@ absl::StatusOr<std::vector<v1::Project>> Supervisor::ListProjects() {
   return projects;
 }
 
-// ---- ensure and open --------------------------------------------------------------------------------
+// ---- ensure and open
+// --------------------------------------------------------------------------------
 
 absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectRequest& request) {
   if (!IsProjectId(request.id()) || !IsProjectName(request.name())) {
@@ -240,8 +252,8 @@ absl::Status Supervisor::EnsureImages(const ProjectRecord& record, const Plan& p
       progress(event);
       return cancelled() ? absl::CancelledError("opening was cancelled") : absl::OkStatus();
     };
-    absl::Status status = images_.EnsureImage(plan.containerd_namespace, service.image,
-                                              open_source, report);
+    absl::Status status =
+        images_.EnsureImage(plan.containerd_namespace, service.image, open_source, report);
     if (!status.ok()) {
       status = Annotate(status, absl::StrCat("service ", service.name, ": image ", service.image));
       status = WithReason(std::move(status), Reason::kImagePullFailed);
@@ -259,15 +271,20 @@ absl::StatusOr<v1::Project> Supervisor::OpenProject(const std::string& id,
   absl::MutexLock operation(&entry->operation);
   VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
   VIBE_ASSIGN_OR_RETURN(const Plan plan, PlanOf(record));
-  VIBE_RETURN_IF_ERROR(containerd_.CreateNamespace(plan.containerd_namespace,
-                                                   {{"vibe.app/project", record.id}}));
-  VIBE_RETURN_IF_ERROR(
-      WithFreeSpace(EnsureImages(record, plan, progress, cancelled), options_.data));
-  VIBE_RETURN_IF_ERROR(store_->SetOpened(id, true));
+  absl::Status status =
+      containerd_.CreateNamespace(plan.containerd_namespace, {{"vibe.app/project", record.id}});
+  if (status.ok()) {
+    status = EnsureImages(record, plan, progress, cancelled);
+  }
+  if (status.ok()) {
+    status = store_->SetOpened(id, true);
+  }
+  VIBE_RETURN_IF_ERROR(WithFreeSpace(std::move(status), options_.data));
   return GetProject(id);
 }
 
-// ---- start and stop ---------------------------------------------------------------------------------
+// ---- start and stop
+// ---------------------------------------------------------------------------------
 
 absl::Status Supervisor::CheckSecrets(const ProjectRecord& record,
                                       const std::map<std::string, std::string>& secrets) const {
@@ -291,8 +308,9 @@ absl::StatusOr<v1::Project> Supervisor::StartProject(
   VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
   if (!record.opened) {
     return WithAdvice(Error(absl::StatusCode::kFailedPrecondition, Reason::kNotOpen,
-                            absl::StrCat("project ", record.name, " is not open: its images are "
-                                                                  "not all here")),
+                            absl::StrCat("project ", record.name,
+                                         " is not open: its images are "
+                                         "not all here")),
                       "open it again with `vibe open`");
   }
   VIBE_RETURN_IF_ERROR(CheckSecrets(record, secrets));
@@ -302,15 +320,21 @@ absl::StatusOr<v1::Project> Supervisor::StartProject(
     // The manifest or the grants may have changed since the last run.
     VIBE_ASSIGN_OR_RETURN(runtime, MakeRuntime(*entry, record));
   }
+  const absl::Time begun = absl::Now();
   {
     absl::MutexLock lock(&firewall_mutex_);
     firewall_projects_[id] = {.index = runtime->plan().network_index,
                               .internet = runtime->plan().internet};
   }
-  VIBE_RETURN_IF_ERROR(RefreshFirewall());
-  VIBE_RETURN_IF_ERROR(store_->SetWantRunning(id, true));
-  absl::Status status =
-      WithFreeSpace(runtime->Start(secrets, progress, cancelled), options_.data);
+  // Services may not run before the firewall knows them, but they can be made meanwhile.
+  const ProjectRuntime::Guard guard =
+      std::async(std::launch::async, [this] { return RefreshFirewall(); }).share();
+  absl::Status status = store_->SetWantRunning(id, true);
+  if (status.ok()) {
+    status = WithFreeSpace(runtime->Start(secrets, guard, progress, cancelled), options_.data);
+  }
+  spdlog::debug("start of {}: {:.1f} ms, {}", record.name,
+                absl::ToDoubleMilliseconds(absl::Now() - begun), status.ok() ? "ok" : "failed");
   if (!status.ok()) {
     status.Update(store_->SetWantRunning(id, false));
     status.Update(ForgetFirewall(id));

@@ -1,7 +1,8 @@
-// All projects of the machine: what the store remembers, what runs, what packages and images are here. The
-// gRPC service (grpc_service.h) is a thin shell around this class.
+// All projects of the machine: what the store remembers, what runs, what packages and images are
+// here. The gRPC service (grpc_service.h) is a thin shell around this class.
 //
-// Thread-safe. Calls for one project exclude each other where they change it; others run side by side.
+// Thread-safe. Calls for one project exclude each other where they change it; others run side by
+// side.
 #pragma once
 
 #include <cstdint>
@@ -48,7 +49,8 @@ class Supervisor {
   static absl::StatusOr<std::unique_ptr<Supervisor>> Open(Options options);
   ~Supervisor();  // ends the watching; containers run on
 
-  // Brings back, in the background, every project that was running when the supervisor or the machine ended.
+  // Brings back, in the background, every project that was running when the supervisor or the
+  // machine ended.
   void Recover();
 
   absl::StatusOr<v1::Project> EnsureProject(const v1::EnsureProjectRequest& request);
@@ -65,7 +67,8 @@ class Supervisor {
   absl::StatusOr<std::vector<v1::Project>> ListProjects();
 
   absl::StatusOr<v1::ResolvePortsResponse> ResolvePorts(const std::string& id);
-  // Where a forwarded connection goes; PermissionDenied for a port that is not exposed, NOT_RUNNING.
+  // Where a forwarded connection goes; PermissionDenied for a port that is not exposed,
+  // NOT_RUNNING.
   struct Target {
     std::vector<std::string> addresses;  // IPv4 first: to be tried in this order
     uint16_t port = 0;
@@ -90,7 +93,8 @@ class Supervisor {
   v1::HealthResponse Health();
   absl::StatusOr<v1::DiskUsageResponse> DiskUsage();
   absl::StatusOr<v1::ListImagesResponse> ListImages();
-  // Images that no project's manifest names any more. Projects that are being worked on are passed over.
+  // Images that no project's manifest names any more. Projects that are being worked on are passed
+  // over.
   absl::StatusOr<v1::PruneImagesResponse> PruneImages();
 
   PackageStore& packages() { return packages_; }

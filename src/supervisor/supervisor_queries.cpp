@@ -29,8 +29,7 @@ absl::StatusOr<v1::ResolvePortsResponse> Supervisor::ResolvePorts(const std::str
       resolved->set_protocol(port.protocol == manifest::Protocol::kTcp ? v1::PROTOCOL_TCP
                                                                        : v1::PROTOCOL_UDP);
       resolved->set_address(service.ipv4);
-      resolved->set_expose(plan.expose_ports &&
-                           port.host_exposure == manifest::Exposure::kAuto);
+      resolved->set_expose(plan.expose_ports && port.host_exposure == manifest::Exposure::kAuto);
     }
   }
   return response;

@@ -1,7 +1,9 @@
-// What brings projects back after a crash or a boot, what notices that a service ended, and the end of it all.
+// What brings projects back after a crash or a boot, what notices that a service ended, and the end
+// of it all.
 #include <unistd.h>
 
 #include <algorithm>
+#include <future>
 
 #include "base/status.h"
 #include "spdlog/spdlog.h"
@@ -93,13 +95,19 @@ void Supervisor::RecoverProject(const ProjectRecord& record) {
   const absl::StatusOr<bool> adopted = (*runtime)->Adopt();
   absl::Status status = adopted.status();
   if (adopted.ok() && !*adopted) {
-    // Secrets live in the host's memory only; an app that needs some waits for the host's StartProject.
+    // Secrets live in the host's memory only; an app that needs some waits for the host's
+    // StartProject.
     status = CheckSecrets(record, {});
     if (status.ok()) {
-      status = (*runtime)->Start({}, [](const v1::Progress&) {}, [this] {
-        absl::MutexLock lock(&mutex_);
-        return closing_;
-      });
+      // Recover has applied the firewall.
+      std::promise<absl::Status> guard;
+      guard.set_value(absl::OkStatus());
+      status = (*runtime)->Start(
+          {}, guard.get_future().share(), [](const v1::Progress&) {},
+          [this] {
+            absl::MutexLock lock(&mutex_);
+            return closing_;
+          });
     }
   }
   if (!status.ok()) {

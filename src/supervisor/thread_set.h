@@ -1,5 +1,5 @@
-// Owns threads that come and go: each is joined soon after it has ended, and all of them when the set is
-// destroyed. Thread-safe.
+// Owns threads that come and go: each is joined soon after it has ended, and all of them when the
+// set is destroyed. Thread-safe.
 #pragma once
 
 #include <atomic>

@@ -1,4 +1,6 @@
 // The containerd client and the image store against a real containerd, which needs root.
+#include "containerd/client.h"
+
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,7 +19,6 @@
 #include "absl/time/clock.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
-#include "containerd/client.h"
 #include "containerd_process.h"
 #include "images/images.h"
 #include "test_image.h"
@@ -26,12 +27,12 @@ namespace vibe {
 namespace {
 
 using containerd::Client;
+using testing::ContainerdProcess;
 using ::testing::Contains;
 using ::testing::HasSubstr;
+using testing::ImageServer;
 using ::testing::IsEmpty;
 using ::testing::Not;
-using testing::ContainerdProcess;
-using testing::ImageServer;
 
 constexpr char kNamespace[] = "vibe-test";
 constexpr char kImage[] = "registry.test/payload:1";
@@ -97,11 +98,9 @@ class ContainerdClient : public ::testing::Test {
     VIBE_ASSIGN_OR_RETURN(const auto rootfs,
                           client_->PrepareSnapshot(kNamespace, "", "c", image.chain_id,
                                                    {{"containerd.io/gc.root", "true"}}));
-    VIBE_RETURN_IF_ERROR(client_->CreateContainer(kNamespace, {.id = "c",
-                                                               .image = kImage,
-                                                               .snapshot_key = "c",
-                                                               .spec_json = Spec(args),
-                                                               .labels = {}}));
+    VIBE_RETURN_IF_ERROR(client_->CreateContainer(
+        kNamespace,
+        {.id = "c", .image = kImage, .snapshot_key = "c", .spec_json = Spec(args), .labels = {}}));
     VIBE_RETURN_IF_ERROR(
         client_
             ->CreateTask(kNamespace, "c", rootfs,
@@ -158,8 +157,7 @@ TEST_F(ContainerdClient, WrongBytesNeverBecomeAnImage) {
 }
 
 TEST_F(ContainerdClient, ABrokenTransferGoesOnWhereItStopped) {
-  ImageServer server(
-      testing::MakeImage({testing::MakeTar({{"big", testing::Noise(8 << 20, 7)}})}));
+  ImageServer server(testing::MakeImage({testing::MakeTar({{"big", testing::Noise(8 << 20, 7)}})}));
   const oci::Descriptor layer = server.image().layers[0];
   server.fail_at[layer.digest] = 5 << 20;
   EXPECT_TRUE(absl::IsUnavailable(Pull(server)));
@@ -191,11 +189,12 @@ TEST_F(ContainerdClient, AContainerRunsIsWatchedAndGoes) {
   Client::Cancellation cancellation;
   std::thread watcher([&] {
     client_
-        ->WatchExits(cancellation, [&] { subscribed.Notify(); },
-                     [&](const containerd::TaskExit& exit) {
-                       absl::MutexLock lock(&mutex);
-                       exits.push_back(exit);
-                     })
+        ->WatchExits(
+            cancellation, [&] { subscribed.Notify(); },
+            [&](const containerd::TaskExit& exit) {
+              absl::MutexLock lock(&mutex);
+              exits.push_back(exit);
+            })
         .IgnoreError();
   });
   subscribed.WaitForNotification();

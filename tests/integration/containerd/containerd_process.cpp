@@ -50,7 +50,8 @@ std::string Config(const std::string& directory) {
 
 // Runs in the child between fork and exec: system calls only.
 bool EnterNewMounts(const char* root, const char* disk_options, bool network) {
-  if (unshare(CLONE_NEWNS | (network ? CLONE_NEWNET : 0)) != 0 || mount("", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+  if (unshare(CLONE_NEWNS | (network ? CLONE_NEWNET : 0)) != 0 ||
+      mount("", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
       mount("tmpfs", "/run", "tmpfs", 0, "mode=755") != 0) {
     return false;
   }
@@ -145,7 +146,9 @@ std::string ContainerdProcess::cgroup() const {
   return absl::StrCat("/", directory_.filename().string());
 }
 
-std::string ContainerdProcess::log() const { return ReadAll(directory_ / "log"); }
+std::string ContainerdProcess::log() const {
+  return ReadAll(directory_ / "log");
+}
 
 void ContainerdProcess::Kill() {
   if (pid_ > 0) {
@@ -155,7 +158,9 @@ void ContainerdProcess::Kill() {
   }
 }
 
-absl::Status ContainerdProcess::Restart() { return Spawn(); }
+absl::Status ContainerdProcess::Restart() {
+  return Spawn();
+}
 
 absl::StatusOr<pid_t> ContainerdProcess::Run(const std::vector<std::string>& args,
                                              const fs::path& output) {
@@ -236,6 +241,8 @@ int ContainerdProcess::StoredSnapshots() const {
                       directory_ / "root/io.containerd.snapshotter.v1.overlayfs/snapshots");
 }
 
-int ContainerdProcess::RunningShims() const { return static_cast<int>(Shims(directory_).size()); }
+int ContainerdProcess::RunningShims() const {
+  return static_cast<int>(Shims(directory_).size());
+}
 
 }  // namespace vibe::testing

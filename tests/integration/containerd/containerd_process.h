@@ -1,5 +1,6 @@
-// A containerd of a test's own: its root, state and socket are in a temporary folder and its mounts in a mount
-// namespace of its own, so that nothing is left when it ends. Needs root. Not thread-safe.
+// A containerd of a test's own: its root, state and socket are in a temporary folder and its mounts
+// in a mount namespace of its own, so that nothing is left when it ends. Needs root. Not
+// thread-safe.
 #pragma once
 
 #include <sys/types.h>
@@ -18,8 +19,9 @@
 namespace vibe::testing {
 
 struct ContainerdOptions {
-  uint64_t disk_bytes = 0;  // the size of the disk that it stores everything on; 0: the temporary folder's
-  bool network = false;     // a network namespace of its own as well
+  uint64_t disk_bytes =
+      0;  // the size of the disk that it stores everything on; 0: the temporary folder's
+  bool network = false;  // a network namespace of its own as well
 };
 
 class ContainerdProcess {
@@ -35,7 +37,8 @@ class ContainerdProcess {
 
   pid_t pid() const { return pid_; }
 
-  // Starts another program in the same namespaces; it ends with this process. The caller waits for it.
+  // Starts another program in the same namespaces; it ends with this process. The caller waits for
+  // it.
   absl::StatusOr<pid_t> Run(const std::vector<std::string>& args,
                             const std::filesystem::path& output);
 

@@ -1,7 +1,9 @@
 // What the tests run inside of containers; static, so that an image needs nothing else. As
 // "binary://payload?logger=FILE" it is also the containers' logger.
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,9 +14,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
-
-#include <fcntl.h>
-#include <poll.h>
 
 namespace {
 
@@ -99,14 +98,14 @@ int Listen(int family, uint16_t port) {
   if (family == AF_INET6) {
     setsockopt(listener, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
   }
-  const bool bound =
-      family == AF_INET6
-          ? bind(listener, reinterpret_cast<sockaddr*>(&ipv6), sizeof ipv6) == 0
-          : bind(listener, reinterpret_cast<sockaddr*>(&ipv4), sizeof ipv4) == 0;
+  const bool bound = family == AF_INET6
+                         ? bind(listener, reinterpret_cast<sockaddr*>(&ipv6), sizeof ipv6) == 0
+                         : bind(listener, reinterpret_cast<sockaddr*>(&ipv4), sizeof ipv4) == 0;
   return bound && listen(listener, 64) == 0 ? listener : -1;
 }
 
-// Says its host's name to each caller, then repeats what it is told until the caller has no more to say.
+// Says its host's name to each caller, then repeats what it is told until the caller has no more to
+// say.
 int Serve(int family, uint16_t port, int delay_ms) {
   signal(SIGTERM, [](int) { _exit(0); });
   signal(SIGCHLD, SIG_IGN);

@@ -145,9 +145,8 @@ class ImageServer::Source : public oci::ImageSource {
       server_.on_blob(descriptor.digest);
     }
     const auto other = server_.instead.find(descriptor.digest);
-    const std::string& bytes = other != server_.instead.end()
-                                   ? other->second
-                                   : server_.image_.blobs.at(descriptor.digest);
+    const std::string& bytes =
+        other != server_.instead.end() ? other->second : server_.image_.blobs.at(descriptor.digest);
     const auto fail = server_.fail_at.find(descriptor.digest);
     const bool fails = fail != server_.fail_at.end() && offset < fail->second;
     const size_t end = fails ? static_cast<size_t>(fail->second) : bytes.size();

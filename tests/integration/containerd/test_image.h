@@ -33,7 +33,8 @@ TestImage MakeImage(const std::vector<std::string>& tars, bool wrong_diff_id = f
 // One layer: the payload program at /payload.
 TestImage PayloadImage();
 
-// Serves one image to any number of sources. Thread-safe but for the settings, which are made before.
+// Serves one image to any number of sources. Thread-safe but for the settings, which are made
+// before.
 class ImageServer {
  public:
   explicit ImageServer(TestImage image) : image_(std::move(image)) {}
@@ -42,14 +43,14 @@ class ImageServer {
   const TestImage& image() const { return image_; }
 
   // Settings.
-  std::map<std::string, int64_t> fail_at;  // a blob's transfer breaks at this offset, once
+  std::map<std::string, int64_t> fail_at;      // a blob's transfer breaks at this offset, once
   std::map<std::string, std::string> instead;  // other bytes for a blob
   std::function<void(const std::string& digest)> on_blob;
 
   // Counters.
   std::atomic<int> opened = 0;
-  std::atomic<int> transfers = 0;   // of layers
-  std::atomic<int64_t> bytes = 0;   // of layers
+  std::atomic<int> transfers = 0;  // of layers
+  std::atomic<int64_t> bytes = 0;  // of layers
   std::atomic<int> parallel = 0, most_parallel = 0;
 
  private:

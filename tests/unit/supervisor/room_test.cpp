@@ -1,0 +1,229 @@
+// The parts of the supervisor that need neither containerd nor root.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/file.h"
+#include "base/random.h"
+#include "base/sha256.h"
+#include "base/status.h"
+#include "base/unix_socket.h"
+#include "supervisor/dependency_graph.h"
+#include "supervisor/forward_server.h"
+#include "supervisor/full_disk.h"
+#include "supervisor/log_stream.h"
+#include "supervisor/package_store.h"
+#include "supervisor/restart_policy.h"
+
+namespace vibe::supervisor {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class Folder : public ::testing::Test {
+ protected:
+  void SetUp() override { std::filesystem::create_directories(path_); }
+  void TearDown() override { RemoveAll(path_).IgnoreError(); }
+  const std::filesystem::path path_ =
+      std::filesystem::temp_directory_path() / ("vibe-room-" + RandomHex(6));
+};
+
+TEST(RestartPolicy, FollowsTheManifestAndBacksOff) {
+  using manifest::Restart;
+  EXPECT_EQ(RestartDelay(Restart::kNo, 1, 0, absl::Seconds(1)), std::nullopt);
+  EXPECT_EQ(RestartDelay(Restart::kOnFailure, 0, 0, absl::Seconds(1)), std::nullopt);
+  EXPECT_EQ(RestartDelay(Restart::kOnFailure, 1, 0, absl::Seconds(1)), absl::Milliseconds(100));
+  EXPECT_EQ(RestartDelay(Restart::kAlways, 0, 3, absl::Seconds(1)), absl::Milliseconds(800));
+  EXPECT_EQ(RestartDelay(Restart::kAlways, 1, 1000, absl::Seconds(1)), absl::Seconds(30));
+  EXPECT_EQ(RestartDelay(Restart::kAlways, 1, 1000, absl::Minutes(1)), absl::Milliseconds(100));
+}
+
+TEST(DependencyGraph, NothingGoesPastAFailedDependency) {
+  std::atomic<int> ran = 0;
+  const absl::Status status =
+      RunGraph({{1}, {}, {0}}, [&](int node, const AwaitDependencies& await) -> absl::Status {
+        VIBE_RETURN_IF_ERROR(await());
+        ++ran;
+        return node == 1 ? absl::AbortedError("one fell over") : absl::OkStatus();
+      });
+  EXPECT_TRUE(absl::IsAborted(status));
+  EXPECT_EQ(ran, 1);
+}
+
+TEST(FullDisk, IsRecognizedFromWhoeverReportsIt) {
+  for (const char* text : {"write /x: No space left on device", "database or disk is full"}) {
+    const absl::Status status = WithFreeSpace(absl::InternalError(text), "/");
+    EXPECT_EQ(ReasonOf(status), Reason::kDiskLow) << text;
+    EXPECT_THAT(status.message(), HasSubstr(" free)"));
+  }
+  EXPECT_EQ(ReasonOf(WithFreeSpace(absl::InternalError("no route to host"), "/")), std::nullopt);
+}
+
+using PackageStoreTest = Folder;
+
+v1::PackageFile File(const std::string& path, const std::string& content) {
+  v1::PackageFile file;
+  file.set_path(path);
+  file.set_size(content.size());
+  file.set_sha256(Sha256Raw(content));
+  return file;
+}
+
+TEST_F(PackageStoreTest, RefusesIndexesThatLeadOut) {
+  for (const char* path : {"../x", "/x", "a/../x", "a//b", "", "."}) {
+    v1::PackageIndex index;
+    *index.add_files() = File(path, "x");
+    EXPECT_EQ(ReasonOf(PackageStore::DigestOf(index).status()), Reason::kInvalidPackage) << path;
+  }
+  v1::PackageIndex twice;
+  *twice.add_files() = File("a", "x");
+  *twice.add_files() = File("a", "x");
+  EXPECT_FALSE(PackageStore::DigestOf(twice).ok());
+}
+
+TEST_F(PackageStoreTest, APackageAppearsWholeOrNotAtAll) {
+  PackageStore store(path_ / "packages");
+  ASSERT_TRUE(store.Clean().ok());
+  v1::PackageIndex index;
+  *index.add_files() = File("images/x/oci-layout", "{}");
+  *index.add_files() = File("server.js", "hello");
+  const std::string digest = PackageStore::DigestOf(index).value();
+  {
+    const auto import = store.Import(index);
+    ASSERT_TRUE(import.ok());
+    EXPECT_TRUE((*import)->Write("{}hell").ok());
+    EXPECT_TRUE(absl::IsDataLoss((*import)->Finish()));
+  }
+  EXPECT_FALSE(store.Has(digest));
+  {
+    const auto import = store.Import(index);
+    ASSERT_TRUE(import.ok());
+    EXPECT_TRUE((*import)->Write("{}hello").ok());
+    EXPECT_TRUE((*import)->Finish().ok());
+  }
+  EXPECT_THAT(store.List(), ElementsAre(digest));
+  EXPECT_EQ(ReadFile(store.AppDirectory(digest) / "server.js", 100).value(), "hello");
+  EXPECT_TRUE(store.HasFiles(digest));
+  EXPECT_TRUE(store.Remove(digest).ok());
+  EXPECT_TRUE(std::filesystem::is_empty(path_ / "packages"));
+}
+
+using LogStreamTest = Folder;
+
+void Append(const std::filesystem::path& file, absl::Time time, const std::string& text) {
+  std::ofstream(file, std::ios::app) << logs::FormatRecord(
+      {.time = time, .stream = logs::Stream::kStdout, .partial = false, .text = text});
+}
+
+std::vector<std::string> Texts(const absl::StatusOr<std::vector<ServiceLine>>& lines) {
+  std::vector<std::string> texts;
+  if (lines.ok()) {
+    for (const ServiceLine& line : *lines) {
+      texts.push_back(absl::StrCat(line.service, " ", line.record.text));
+    }
+  }
+  return texts;
+}
+
+TEST_F(LogStreamTest, MergesServicesByTimeAndRepeatsNothing) {
+  const absl::Time start = absl::FromUnixSeconds(1'800'000'000);
+  const auto at = [&](int ms) { return start + absl::Milliseconds(ms); };
+  Append(path_ / "a.log", at(1), "one");
+  Append(path_ / "b.log", at(2), "two");
+  Append(path_ / "a.log", at(3), "three");
+  LogStream stream({{"a", path_ / "a.log"}, {"b", path_ / "b.log"}});
+  // Written between the beginning and the tail: it is in the tail, and must not come again.
+  Append(path_ / "b.log", at(4), "four");
+  EXPECT_THAT(Texts(stream.Tail(3)), ElementsAre("b two", "a three", "b four"));
+  Append(path_ / "a.log", at(6), "six");
+  Append(path_ / "b.log", at(5), "five");
+  EXPECT_THAT(Texts(stream.Next(at(10))), ElementsAre()) << "they are too young to be in order";
+  EXPECT_THAT(Texts(stream.Next(at(100))), ElementsAre("b five", "a six"));
+  EXPECT_THAT(Texts(stream.Next(at(200))), ElementsAre());
+}
+
+class ForwardServerTest : public Folder {
+ protected:
+  // A service that sends back what it gets, on loopback.
+  void SetUp() override {
+    Folder::SetUp();
+    listener_ = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ASSERT_EQ(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    socklen_t size = sizeof address;
+    ::getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size);
+    port_ = ntohs(address.sin_port);
+    ASSERT_EQ(::listen(listener_.get(), 1024), 0);
+    auto listener = ListenUnix(path_ / "forward");
+    ASSERT_TRUE(listener.ok()) << listener.status();
+    server_ = std::make_unique<ForwardServer>(
+        *std::move(listener),
+        [this](const relay::StreamHeader& header) -> absl::StatusOr<Supervisor::Target> {
+          if (header.service != "web") {
+            return absl::PermissionDeniedError("port 1 is\nnot exposed");
+          }
+          // Nobody listens at the first address.
+          return Supervisor::Target{{"127.0.0.2", "127.0.0.1"}, port_};
+        });
+  }
+
+  std::string Ask(const std::string& header) {
+    const auto fd = ConnectUnix(path_ / "forward");
+    if (!fd.ok() || ::send(fd->get(), header.data(), header.size(), MSG_NOSIGNAL) < 0) {
+      return "cannot connect";
+    }
+    std::string answer;
+    char byte = 0;
+    while (::read(fd->get(), &byte, 1) == 1 && byte != '\n') {
+      answer.push_back(byte);
+    }
+    return answer;
+  }
+
+  UniqueFd listener_;
+  uint16_t port_ = 0;
+  std::unique_ptr<ForwardServer> server_;
+};
+
+TEST_F(ForwardServerTest, AnswersTheHeaderInOneLine) {
+  EXPECT_EQ(Ask("CONNECT p web 80\n"), "OK");
+  EXPECT_EQ(Ask("CONNECT p db 80\n"), "ERR port 1 is not exposed");
+  EXPECT_THAT(Ask("GET / HTTP/1.1\n"), HasSubstr("ERR "));
+  EXPECT_THAT(Ask(std::string(1000, 'x')), HasSubstr("ERR "));
+}
+
+TEST_F(ForwardServerTest, CarriesManyConnectionsAtOnce) {
+  constexpr int kConnections = 500;
+  std::vector<UniqueFd> clients, services;
+  for (int i = 0; i < kConnections; ++i) {
+    auto client = ConnectUnix(path_ / "forward");
+    ASSERT_TRUE(client.ok()) << client.status();
+    const std::string header = "CONNECT p web 80\n";
+    ASSERT_GT(::send(client->get(), header.data(), header.size(), MSG_NOSIGNAL), 0);
+    char ok[3];
+    ASSERT_EQ(::recv(client->get(), ok, sizeof ok, MSG_WAITALL), 3);
+    services.emplace_back(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    clients.push_back(*std::move(client));
+  }
+  for (int i = 0; i < kConnections; ++i) {
+    ASSERT_EQ(::send(services[i].get(), "hi", 2, MSG_NOSIGNAL), 2);
+    char hi[2];
+    ASSERT_EQ(::recv(clients[i].get(), hi, sizeof hi, MSG_WAITALL), 2);
+  }
+  server_->Stop();
+}
+
+}  // namespace
+}  // namespace vibe::supervisor
