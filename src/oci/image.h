@@ -1,5 +1,5 @@
-// The JSON documents of an image: index, manifest, config. Formats: OCI image-spec v1 and Docker's schema 2
-// equivalents. Parsing is pure; input is hostile (size, depth and count limits).
+// The JSON documents of an image: index, manifest, config. Formats: OCI image-spec v1 and Docker's
+// schema 2 equivalents. Parsing is pure; input is hostile (size, depth and count limits).
 #pragma once
 
 #include <cstdint>
@@ -42,8 +42,8 @@ struct ImageConfig {
   std::vector<std::string> env;  // "NAME=value"
   std::string working_dir;
   std::string user;
-  std::string stop_signal;               // "SIGTERM" or empty
-  std::vector<std::string> diff_ids;     // of the uncompressed layers, lowest first
+  std::string stop_signal;            // "SIGTERM" or empty
+  std::vector<std::string> diff_ids;  // of the uncompressed layers, lowest first
 };
 absl::StatusOr<ImageConfig> ParseConfig(absl::string_view json);
 

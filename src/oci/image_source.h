@@ -1,5 +1,5 @@
-// Where an image's documents and blobs come from: a registry (oci/registry.h) or an OCI layout in a folder
-// (oci/layout.h). One object serves one pull on one thread.
+// Where an image's documents and blobs come from: a registry (oci/registry.h) or an OCI layout in a
+// folder (oci/layout.h). One object serves one pull on one thread.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,8 @@ class ImageSource {
 
   // The bytes of a layer from `offset` on. Not checked here: the content store does that on commit.
   // Exactly size - offset bytes reach the sink, or an error comes back.
-  virtual absl::Status ReadBlob(const Descriptor& descriptor, int64_t offset, const ByteSink& sink) = 0;
+  virtual absl::Status ReadBlob(const Descriptor& descriptor, int64_t offset,
+                                const ByteSink& sink) = 0;
 };
 
 }  // namespace vibe::oci

@@ -12,8 +12,8 @@ namespace vibe::oci {
 struct Reference {
   std::string registry;    // "docker.io", "localhost:5000"
   std::string repository;  // "library/postgres"
-  std::string tag;         // "latest" when neither tag nor digest was given; may be empty with a digest
-  std::string digest;      // "sha256:…" or empty
+  std::string tag;     // "latest" when neither tag nor digest was given; may be empty with a digest
+  std::string digest;  // "sha256:…" or empty
 
   std::string ToString() const;  // normalized, with registry: the image's name in containerd
 };
