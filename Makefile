@@ -4,7 +4,7 @@
 JOBS ?= $(shell nproc)
 PROGRAMS := vibe vibed vibe-supervisor vibe-logger vibe-native-init
 
-.PHONY: help setup build images demo test test-asan test-tsan bench lint clean
+.PHONY: help setup build images demo test test-asan test-tsan bench lint bundle-vm clean
 .DEFAULT_GOAL := help
 
 help: ## What can be made
@@ -40,6 +40,15 @@ bench: build images ## Measure what is promised, with peers beside it
 lint: setup build/build.ninja ## Check formatting, scripts and what changed in C++ (all of it: tools/lint --all)
 	@ninja -C build -j $(JOBS) vibe_proto containerd_api
 	@tools/lint
+
+# On a Mac: VM_BIN is a folder with vibe-init, vibe-supervisor and vibe-logger built for Linux.
+VM_ARCH ?= $(shell uname -m | sed 's/arm64/aarch64/')
+VM_DISTRO ?= alpine
+VM_BIN ?= build/bin
+bundle-vm: ## Build the VM's kernel and initrd into Vibe.app's resources
+	vm-image/build.sh --arch $(VM_ARCH) --distro $(VM_DISTRO) --bin $(VM_BIN) --kernel-format bzimage --out build/vm-image
+	mkdir -p apps/mac-host/VibeHost/Resources
+	cp build/vm-image/kernel build/vm-image/initrd apps/mac-host/VibeHost/Resources/
 
 clean: ## Remove everything that was built (projects and their data stay)
 	rm -rf build build-asan build-tsan build-debug examples/*/images/python examples/*/images/postgres
