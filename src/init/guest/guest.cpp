@@ -80,10 +80,11 @@ native::Cgroup Services() {
 }  // namespace
 
 void Guest::StartWorkers() {
-  running_[kDisk] = StartWorker("data disk", [this] { return PrepareDisk(settings_); });
-  running_[kReader] = StartWorker("programs", ReadPrograms);
-  running_[kNetwork] = StartWorker("network", [this] { return PrepareNetwork(settings_); });
-  running_[kDevices] = StartWorker("kernel modules", PrepareDevices);
+  // containerd waits for the disk, and nothing for the rest until containerd is up.
+  running_[kDisk] = StartWorker("data disk", -10, [this] { return PrepareDisk(settings_); });
+  running_[kReader] = StartWorker("programs", 0, ReadPrograms);
+  running_[kNetwork] = StartWorker("network", 0, [this] { return PrepareNetwork(settings_); });
+  running_[kDevices] = StartWorker("kernel modules", 5, PrepareDevices);
   for (auto& [name, pid] : running_) {
     if (pid < 0) {
       failure_ = ErrnoError(errno, absl::StrCat("start the worker ", name));
@@ -106,13 +107,17 @@ void Guest::WorkerEnded(const std::string& name, bool ok) {
       failure_ = containerd.status();
     }
   } else if (name == kNetwork && ok && settings_.uplink == Uplink::kDhcp) {
-    lease_keeper_ = StartWorker("uplink", [this] {
-      KeepLease(settings_);
-      return absl::OkStatus();
-    });
+    StartLeaseKeeper();
   } else if (name == kDevices) {
     button_.Open();
   }
+}
+
+void Guest::StartLeaseKeeper() {
+  lease_keeper_ = StartWorker("uplink", 0, [this] {
+    KeepLease(settings_);
+    return absl::OkStatus();
+  });
 }
 
 void Guest::StartServices(absl::Time now) {
@@ -215,6 +220,9 @@ void Guest::Turn() {
       if (service->has_value() && pid == (*service)->pid()) {
         Ended(**service, status);
       }
+    }
+    if (pid == lease_keeper_ && status != 0 && !stopping_) {
+      StartLeaseKeeper();
     }
     const auto worker = std::find_if(running_.begin(), running_.end(),
                                      [&](const auto& entry) { return entry.second == pid; });

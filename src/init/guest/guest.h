@@ -36,6 +36,7 @@ class Guest {
   void StartWorkers();
   void WorkerEnded(const std::string& name, bool ok);
   bool Finished(const std::string& worker) const { return !running_.contains(worker); }
+  void StartLeaseKeeper();
   void StartServices(absl::Time now);
   void Announce();
   void Wait(absl::Time until);

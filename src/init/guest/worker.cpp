@@ -1,6 +1,7 @@
 #include "init/guest/worker.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
@@ -9,7 +10,7 @@
 
 namespace vibe::init::guest {
 
-pid_t StartWorker(const std::string& name, const std::function<absl::Status()>& step) {
+pid_t StartWorker(const std::string& name, int nice, const std::function<absl::Status()>& step) {
   const pid_t pid = ::fork();
   if (pid != 0) {
     return pid;
@@ -18,6 +19,7 @@ pid_t StartWorker(const std::string& name, const std::function<absl::Status()>& 
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::setpriority(PRIO_PROCESS, 0, nice);
   const absl::Status status = step();
   if (!status.ok()) {
     SayError(name, status);

@@ -13,7 +13,8 @@ namespace vibe::init::guest {
 
 // Returns the process; it ends with 0, or with 1 after it has said why `step` failed. -1 when there
 // can be no process.
-pid_t StartWorker(const std::string& name, const std::function<absl::Status()>& step);
+// `nice` is as for nice(2): what others wait for goes first.
+pid_t StartWorker(const std::string& name, int nice, const std::function<absl::Status()>& step);
 
 // "error: message", the log and the advice, as lines on the console.
 void SayError(const std::string& what, const absl::Status& status);
