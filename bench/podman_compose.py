@@ -48,9 +48,7 @@ class PodmanCompose:
         self.folder.mkdir(parents=True)
         self.environment = prepare(self.folder)
         (self.folder / "compose.json").write_text(json.dumps(compose))  # JSON is YAML
-        for name, layout in images.items():
-            subprocess.run(["skopeo", "--policy", str(self.folder / "policy.json"), "copy", "--quiet",
-                            f"oci:{layout}", f"containers-storage:{name}"], env=self.environment, check=True)
+        (self.folder / "images.json").write_text(json.dumps({name: str(layout) for name, layout in images.items()}))
         self.process = subprocess.Popen(
             ["unshare", "--mount", "--net", "--propagation", "private", "/usr/bin/python3", __file__, str(self.folder)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment)
@@ -76,6 +74,9 @@ def serve(folder):
     # crun refuses to work where cgroup v2 is mounted beside v1.
     subprocess.run(["sh", "-c", "! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified"], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
+    for name, layout in json.loads((folder / "images.json").read_text()).items():
+        subprocess.run(["skopeo", "--policy", str(folder / "policy.json"), "copy", "--quiet",
+                        f"oci:{layout}", f"containers-storage:{name}"], check=True)
     log = open(folder / "podman.log", "ab")
     words = {"up": ["up", "-d"], "down": ["down", "-t", "30"], "start": ["start"], "stop": ["stop", "-t", "30"]}
     for line in sys.stdin:
