@@ -44,12 +44,13 @@ TEST(AddressPlan, GivesNoAddressTwice) {
 
 TEST(Firewall, IsAsAgreed) {
   ExpectGolden("firewall/empty.nft", FirewallText({}, {}));
-  ExpectGolden("firewall/uplink.nft",
-               FirewallText({{.index = 4095, .internet = true}, {.index = 0}, {.index = 7, .internet = true}},
-                            {.blocked4 = {"10.0.2.0/24"},
-                             .blocked6 = {"fec0::/64"},
-                             .uplink = "tap0",
-                             .nameservers = {"10.0.2.3", "fec0::3"}}));
+  ExpectGolden("firewall/uplink.nft", FirewallText({{.index = 4095, .internet = true},
+                                                    {.index = 0},
+                                                    {.index = 7, .internet = true}},
+                                                   {.blocked4 = {"10.0.2.0/24"},
+                                                    .blocked6 = {"fec0::/64"},
+                                                    .uplink = "tap0",
+                                                    .nameservers = {"10.0.2.3", "fec0::3"}}));
 }
 
 TEST(Firewall, DoesNotDependOnTheOrderOfProjects) {
