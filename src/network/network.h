@@ -63,8 +63,8 @@ struct NetworkPaths {
 };
 // Makes the network namespace and attaches it to the project's bridge through CNI (plugins loopback
 // and bridge, IPAM static). Returns the path of the namespace.
-// `on_namespace` (may be empty) is called once, as soon as the namespace is there and can be joined, which is
-// long before it is attached; not at all on an early error.
+// `on_namespace` (may be empty) is called once, as soon as the namespace is there and can be
+// joined, which is long before it is attached; not at all on an early error.
 absl::StatusOr<std::string> AddEndpoint(const NetworkPaths& paths, const Endpoint& endpoint,
                                         const std::function<void()>& on_namespace = {});
 absl::Status RemoveEndpoint(const NetworkPaths& paths, const Endpoint& endpoint);

@@ -1,6 +1,6 @@
-// Hands each change of a project to every subscriber. A subscriber that does not keep up loses the oldest
-// changes of a project, never the newest: each waiting project is queued once, with its latest state.
-// Thread-safe.
+// Hands each change of a project to every subscriber. A subscriber that does not keep up loses the
+// oldest changes of a project, never the newest: each waiting project is queued once, with its
+// latest state. Thread-safe.
 #pragma once
 
 #include <map>
@@ -65,8 +65,8 @@ class EventBus {
 
  private:
   absl::Mutex mutex_;
-  std::set<std::weak_ptr<Subscription>, std::owner_less<std::weak_ptr<Subscription>>>
-      subscriptions_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::weak_ptr<Subscription>, std::owner_less<std::weak_ptr<Subscription>>> subscriptions_
+      ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace vibe::supervisor

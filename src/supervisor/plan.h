@@ -22,16 +22,16 @@ struct PlanInput {
   int network_index = 0;
   bool grant_network = false;
   bool grant_expose_ports = false;
-  bool has_files = false;   // the package holds more than the manifest: /app exists
-  std::string package_dir;  // read-only app files; empty without
-  std::string project_dir;  // holds volumes and writable layers
-  std::string run_dir;      // hosts, resolv.conf: made anew at each start
-  std::string cgroup_parent = "/vibe";   // the services' cgroups are below it
+  bool has_files = false;               // the package holds more than the manifest: /app exists
+  std::string package_dir;              // read-only app files; empty without
+  std::string project_dir;              // holds volumes and writable layers
+  std::string run_dir;                  // hosts, resolv.conf: made anew at each start
+  std::string cgroup_parent = "/vibe";  // the services' cgroups are below it
   std::vector<std::string> nameservers = {};  // addresses; used when the internet is granted
 };
 
 struct PlannedMount {
-  std::string type;         // "bind" or "overlay" or "tmpfs"
+  std::string type;  // "bind" or "overlay" or "tmpfs"
   std::string source;
   std::string target;
   std::vector<std::string> options;
@@ -39,14 +39,14 @@ struct PlannedMount {
 
 struct PlannedService {
   std::string name;
-  std::string container_id;  // equals the name: ids are unique per namespace
-  std::string image;         // normalized reference
-  std::vector<std::string> entrypoint, command;      // overrides; empty: the image's
-  std::map<std::string, std::string> env;            // of the manifest
-  std::string working_dir, user;                     // overrides; empty: the image's
+  std::string container_id;                      // equals the name: ids are unique per namespace
+  std::string image;                             // normalized reference
+  std::vector<std::string> entrypoint, command;  // overrides; empty: the image's
+  std::map<std::string, std::string> env;        // of the manifest
+  std::string working_dir, user;                 // overrides; empty: the image's
   std::vector<PlannedMount> mounts;
   std::vector<std::string> directories;  // to be made before the mounts
-  int service_index = 0;  // place in the manifest: decides the address
+  int service_index = 0;                 // place in the manifest: decides the address
   std::string ipv4, ipv6, netns;
   std::vector<manifest::Port> ports;
   std::vector<std::string> depends_on;
@@ -70,7 +70,8 @@ struct Plan {
 // "vibe-<app id, lower case, at most 40 chars, [a-z0-9-]>-<first 12 hex of sha256(project id)>".
 std::string NamespaceName(absl::string_view app_id, absl::string_view project_id);
 
-// INVALID_MANIFEST for a cycle or an unknown name (the manifest's own check says the same with a line).
+// INVALID_MANIFEST for a cycle or an unknown name (the manifest's own check says the same with a
+// line).
 absl::StatusOr<Plan> MakePlan(const PlanInput& input);
 
 // The files that must be in `run_dir` before a service starts, name to text: the mounts' sources.

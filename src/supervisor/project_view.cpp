@@ -12,8 +12,8 @@ google::protobuf::Timestamp ToTimestamp(absl::Time time) {
   google::protobuf::Timestamp timestamp;
   const int64_t seconds = absl::ToUnixSeconds(time);
   timestamp.set_seconds(seconds);
-  timestamp.set_nanos(static_cast<int32_t>(
-      absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+  timestamp.set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
   return timestamp;
 }
 
@@ -74,8 +74,8 @@ v1::Project ProjectView(const ProjectRecord& record, const Plan* plan,
     service->set_restart_count(state.restart_count);
     service->set_message(state.message);
     if (state.created) {
-      service->set_container_id(absl::StrCat(plan->containerd_namespace, "/",
-                                             planned.container_id));
+      service->set_container_id(
+          absl::StrCat(plan->containerd_namespace, "/", planned.container_id));
     }
     if (state.started_at != absl::InfinitePast() && state.status == v1::STATUS_RUNNING) {
       *service->mutable_started_at() = ToTimestamp(state.started_at);

@@ -1,4 +1,5 @@
-// What the outside sees of a project: values of the contract made from records, plans and states. Pure.
+// What the outside sees of a project: values of the contract made from records, plans and states.
+// Pure.
 #pragma once
 
 #include <string>
@@ -16,12 +17,13 @@ namespace vibe::supervisor {
 
 google::protobuf::Timestamp ToTimestamp(absl::Time time);
 
-// `plan` may be null (a manifest that this version cannot read); `states` are empty for one that never ran
-// since the supervisor started.
+// `plan` may be null (a manifest that this version cannot read); `states` are empty for one that
+// never ran since the supervisor started.
 v1::Project ProjectView(const ProjectRecord& record, const Plan* plan,
                         const std::vector<ServiceState>& states);
 
-// The states of the services of `ran`, in the order of `plan`: those that are not in both are left out.
+// The states of the services of `ran`, in the order of `plan`: those that are not in both are left
+// out.
 std::vector<ServiceState> StatesOf(const Plan& plan, const Plan& ran,
                                    const std::vector<ServiceState>& states);
 

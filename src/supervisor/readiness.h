@@ -1,5 +1,5 @@
-// When a started service counts as ready: its healthcheck passes; without one, all its TCP ports answer;
-// without ports, it has run for a moment.
+// When a started service counts as ready: its healthcheck passes; without one, all its TCP ports
+// answer; without ports, it has run for a moment.
 #pragma once
 
 #include <functional>
@@ -14,8 +14,8 @@ namespace vibe::supervisor {
 // How long a service may take to get ready; the first run of an app may install its dependencies.
 inline constexpr absl::Duration kReadyTimeout = absl::Minutes(5);
 
-// Blocks until the service is ready. `keep_waiting` is asked between tries; its error (the process ended, the
-// user gave up) is returned as it is. DeadlineExceeded says what was waited for.
+// Blocks until the service is ready. `keep_waiting` is asked between tries; its error (the process
+// ended, the user gave up) is returned as it is. DeadlineExceeded says what was waited for.
 absl::Status AwaitReady(const PlannedService& service, ServiceContainer& container,
                         const std::function<absl::Status()>& keep_waiting);
 

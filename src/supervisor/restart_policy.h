@@ -10,8 +10,8 @@
 
 namespace vibe::supervisor {
 
-// The pause before the next run, or nothing when there is to be none. The pause doubles with each restart,
-// from 100 ms to 30 s, and starts over once the service has run for ten seconds.
+// The pause before the next run, or nothing when there is to be none. The pause doubles with each
+// restart, from 100 ms to 30 s, and starts over once the service has run for ten seconds.
 inline std::optional<absl::Duration> RestartDelay(manifest::Restart policy, uint32_t exit_code,
                                                   uint32_t restarts, absl::Duration ran_for) {
   const bool restart = policy == manifest::Restart::kAlways ||

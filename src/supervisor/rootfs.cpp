@@ -24,8 +24,8 @@ UniqueFd OpenInLayer(const std::string& layer, const std::string& path, int flag
   open_how how{};
   how.flags = static_cast<uint64_t>(flags) | O_CLOEXEC | O_NONBLOCK;
   how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-  return UniqueFd(static_cast<int>(
-      ::syscall(SYS_openat2, root.get(), path.c_str(), &how, sizeof how)));
+  return UniqueFd(
+      static_cast<int>(::syscall(SYS_openat2, root.get(), path.c_str(), &how, sizeof how)));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Looks into an image's filesystem without mounting it: the layers' folders are searched from the top. Images
-// are hostile: a symlink in a layer cannot lead out of that layer. Thread-safe.
+// Looks into an image's filesystem without mounting it: the layers' folders are searched from the
+// top. Images are hostile: a symlink in a layer cannot lead out of that layer. Thread-safe.
 #pragma once
 
 #include <sys/types.h>

@@ -38,8 +38,8 @@ absl::Status SaveServiceStates(const std::filesystem::path& file, const Plan& pl
     nlohmann::ordered_json entry{{"status", StatusName(state.status)},
                                  {"restartCount", state.restart_count}};
     if (state.started_at != absl::InfinitePast()) {
-      entry["startedAt"] = absl::FormatTime(absl::RFC3339_full, state.started_at,
-                                            absl::UTCTimeZone());
+      entry["startedAt"] =
+          absl::FormatTime(absl::RFC3339_full, state.started_at, absl::UTCTimeZone());
     }
     services[plan.services[index].name] = std::move(entry);
   }

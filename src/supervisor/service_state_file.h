@@ -1,5 +1,5 @@
-// current/runtime/service-state.json: what `ps` shows of services beyond what containerd knows, so that a
-// restarted supervisor still knows it:
+// current/runtime/service-state.json: what `ps` shows of services beyond what containerd knows, so
+// that a restarted supervisor still knows it:
 //   {"services":{"web":{"status":"running","startedAt":"2026-01-02T03:04:05.678Z","restartCount":1}}}
 // Thread-safe.
 #pragma once

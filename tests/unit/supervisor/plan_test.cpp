@@ -75,12 +75,13 @@ TEST_P(GoldenPlan, IsAsAgreed) {
   ExpectGolden(file + ".json", ToJson(*plan));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Plans, GoldenPlan,
-    testing::Values(GoldenCase{"one-service", 0, false, false},
-                    GoldenCase{"bookmarks", 1, true, true},
-                    GoldenCase{"everything", 4095, true, true}),
-    [](const auto& golden) { return std::regex_replace(golden.param.name, std::regex("-"), "_"); });
+INSTANTIATE_TEST_SUITE_P(Plans, GoldenPlan,
+                         testing::Values(GoldenCase{"one-service", 0, false, false},
+                                         GoldenCase{"bookmarks", 1, true, true},
+                                         GoldenCase{"everything", 4095, true, true}),
+                         [](const auto& golden) {
+                           return std::regex_replace(golden.param.name, std::regex("-"), "_");
+                         });
 
 TEST(Plan, SameInputGivesSameBytes) {
   std::mt19937 random(7);

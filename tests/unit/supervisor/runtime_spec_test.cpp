@@ -47,8 +47,9 @@ json SpecOf(const PlannedService& service, const oci::ImageConfig& image,
 TEST(RuntimeSpec, IsAsAgreed) {
   PlannedService service = Service();
   service.resources = {.cpus = 1.5, .memory_bytes = 256 << 20};
-  const auto spec = RuntimeSpec(service, Image(), {.uid = 0, .gid = 0, .groups = {4}, .home = "/root"},
-                                {{"TOKEN", "s3cret"}});
+  const auto spec =
+      RuntimeSpec(service, Image(), {.uid = 0, .gid = 0, .groups = {4}, .home = "/root"},
+                  {{"TOKEN", "s3cret"}});
   ASSERT_TRUE(spec.ok());
   ExpectGolden("spec/web.json", nlohmann::ordered_json::parse(*spec).dump(2) + "\n");
 }
@@ -85,8 +86,8 @@ TEST(RuntimeSpec, RefusesTextThatTheKernelWouldCutShort) {
 TEST(RuntimeSpec, LetsTheManifestOverTheImageAndSecretsOverBoth) {
   PlannedService service = Service();
   service.env = {{"MODE", "manifest"}, {"TOKEN", "placeholder"}};
-  const json spec =
-      SpecOf(service, Image(), {.uid = 7, .gid = 7, .groups = {}, .home = "/home/u"}, {{"TOKEN", "t"}});
+  const json spec = SpecOf(service, Image(), {.uid = 7, .gid = 7, .groups = {}, .home = "/home/u"},
+                           {{"TOKEN", "t"}});
   EXPECT_THAT(spec["process"]["env"].get<std::vector<std::string>>(),
               ElementsAre("EMPTY=", "HOME=/home/u", "HOSTNAME=web", "MODE=manifest",
                           "PATH=/opt/bin", "TOKEN=t"));
@@ -105,8 +106,7 @@ TEST(RuntimeSpec, StartsInTheFolderOfTheManifestThenOfTheImage) {
 
 TEST(RuntimeSpec, GivesNoPowerThatOrdinaryServersDoNotNeed) {
   const json spec = SpecOf(Service(), Image());
-  const auto bounding =
-      spec["process"]["capabilities"]["bounding"].get<std::vector<std::string>>();
+  const auto bounding = spec["process"]["capabilities"]["bounding"].get<std::vector<std::string>>();
   for (const char* capability : {"CAP_NET_RAW", "CAP_MKNOD", "CAP_SETFCAP", "CAP_AUDIT_WRITE",
                                  "CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SYS_CHROOT"}) {
     EXPECT_THAT(bounding, Not(Contains(capability)));
@@ -117,7 +117,8 @@ TEST(RuntimeSpec, GivesNoPowerThatOrdinaryServersDoNotNeed) {
 }
 
 TEST(RuntimeSpec, GivesAnOrdinaryUserNoCapabilityAtStart) {
-  const json spec = SpecOf(Service(), Image(), {.uid = 1000, .gid = 1000, .groups = {}, .home = "/"});
+  const json spec =
+      SpecOf(Service(), Image(), {.uid = 1000, .gid = 1000, .groups = {}, .home = "/"});
   EXPECT_THAT(spec["process"]["capabilities"]["effective"], IsEmpty());
   EXPECT_THAT(spec["process"]["capabilities"]["permitted"], IsEmpty());
 }
@@ -141,11 +142,32 @@ TEST(Seccomp, AllowsWhatServersUseAndNothingThatLeadsOut) {
                            "sync_file_range", "faccessat2", "close_range", "clock_nanosleep"}) {
     EXPECT_EQ(allowed.count(name), 1U) << name;
   }
-  for (const char* name :
-       {"mount", "umount2", "pivot_root", "setns", "unshare", "bpf", "ptrace", "keyctl", "add_key",
-        "init_module", "finit_module", "kexec_load", "open_by_handle_at", "perf_event_open",
-        "userfaultfd", "io_uring_setup", "reboot", "settimeofday", "clock_settime", "socket",
-        "clone", "clone3", "process_vm_writev", "move_mount", "open_tree", "fsopen"}) {
+  for (const char* name : {"mount",
+                           "umount2",
+                           "pivot_root",
+                           "setns",
+                           "unshare",
+                           "bpf",
+                           "ptrace",
+                           "keyctl",
+                           "add_key",
+                           "init_module",
+                           "finit_module",
+                           "kexec_load",
+                           "open_by_handle_at",
+                           "perf_event_open",
+                           "userfaultfd",
+                           "io_uring_setup",
+                           "reboot",
+                           "settimeofday",
+                           "clock_settime",
+                           "socket",
+                           "clone",
+                           "clone3",
+                           "process_vm_writev",
+                           "move_mount",
+                           "open_tree",
+                           "fsopen"}) {
     EXPECT_EQ(allowed.count(name), 0U) << name;
   }
 }
@@ -162,7 +184,8 @@ TEST(Seccomp, MakesTheCLibraryFallBackFromClone3) {
 }
 
 TEST(ExecProcess, IsTheServicesOwnWithOtherArguments) {
-  const auto spec = RuntimeSpec(Service(), Image(), {.uid = 5, .gid = 6, .groups = {}, .home = "/h"}, {});
+  const auto spec =
+      RuntimeSpec(Service(), Image(), {.uid = 5, .gid = 6, .groups = {}, .home = "/h"}, {});
   ASSERT_TRUE(spec.ok());
   const json process =
       json::parse(ExecProcess(*spec, {"sh", "-c", "id"}, {{"MODE", "exec"}}, "/tmp", true));
@@ -171,9 +194,9 @@ TEST(ExecProcess, IsTheServicesOwnWithOtherArguments) {
   EXPECT_EQ(process["cwd"], "/tmp");
   EXPECT_EQ(process["terminal"], true);
   EXPECT_EQ(process["noNewPrivileges"], true);
-  EXPECT_THAT(process["env"].get<std::vector<std::string>>(),
-              ElementsAre("EMPTY=", "HOME=/h", "HOSTNAME=web", "MODE=exec", "PATH=/opt/bin",
-                          "TERM=xterm"));
+  EXPECT_THAT(
+      process["env"].get<std::vector<std::string>>(),
+      ElementsAre("EMPTY=", "HOME=/h", "HOSTNAME=web", "MODE=exec", "PATH=/opt/bin", "TERM=xterm"));
   const json plain = json::parse(ExecProcess(*spec, {"true"}, {}, "", false));
   EXPECT_EQ(plain["cwd"], "/srv");
   EXPECT_EQ(plain["terminal"], false);
@@ -183,7 +206,8 @@ TEST(ExecProcess, SurvivesABrokenSpec) {
   EXPECT_EQ(json::parse(ExecProcess("not json", {"a"}, {}, "", false))["args"][0], "a");
 }
 
-// ---- users ------------------------------------------------------------------------------------------
+// ---- users
+// ------------------------------------------------------------------------------------------
 
 constexpr char kPasswd[] =
     "root:x:0:0:root:/root:/bin/sh\n"
