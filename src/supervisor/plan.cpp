@@ -93,7 +93,7 @@ absl::Status CheckInput(const PlanInput& input) {
 }
 
 // ---- order
-// ------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------
 
 using Edges = std::vector<std::vector<size_t>>;  // service to the services that it waits for
 
@@ -159,7 +159,7 @@ absl::StatusOr<std::vector<size_t>> StartOrder(const std::vector<manifest::Servi
 }
 
 // ---- what a service sees
-// ----------------------------------------------------------------------------
+// -------------------------------------------------------------------------
 
 std::string HostnameFile(absl::string_view service) {
   return absl::StrCat(service, ".hostname");
@@ -217,6 +217,14 @@ absl::Status AddVolumesAndTmpfs(const PlanInput& input, const manifest::Service&
   return absl::OkStatus();
 }
 
+// containerd wants letters and digits with single separators between them; a service's name may
+// also begin or end with a hyphen, or have several in a row.
+std::string ContainerId(const std::string& name) {
+  const bool plain =
+      !absl::StartsWith(name, "-") && !absl::EndsWith(name, "-") && !absl::StrContains(name, "--");
+  return plain ? name : absl::StrCat("service-", Sha256Digest(name).substr(7, 12));
+}
+
 absl::StatusOr<PlannedService> PlanService(const PlanInput& input, const std::string& ns,
                                            size_t index) {
   const manifest::Service& service = input.manifest.services[index];
@@ -228,7 +236,7 @@ absl::StatusOr<PlannedService> PlanService(const PlanInput& input, const std::st
   }
   PlannedService planned;
   planned.name = service.name;
-  planned.container_id = service.name;
+  planned.container_id = ContainerId(service.name);
   planned.image = image->ToString();
   planned.entrypoint = service.entrypoint;
   planned.command = service.command;

@@ -76,6 +76,9 @@ class ProjectRuntime {
   std::vector<ServiceState> services() const;  // in the plan's order
 
  private:
+  // Services that a failed start leaves behind have done no work that is worth waiting for.
+  static constexpr absl::Duration kUndoTimeout = absl::Seconds(5);
+
   struct PendingRestart {
     int service = 0;
     absl::Time due;

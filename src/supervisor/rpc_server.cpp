@@ -21,7 +21,7 @@ namespace vibe::supervisor {
 namespace {
 
 // An index of 100000 files is the longest message.
-constexpr int kMaxMessageBytes = 32 << 20;
+constexpr int kMaxMessageBytes = 64 << 20;  // an index of 100000 files
 // A host that vanished without a word is noticed after half a minute.
 constexpr int kKeepaliveMs = 20'000;
 constexpr int kKeepaliveTimeoutMs = 10'000;

@@ -39,7 +39,7 @@ const char* const kReadonlyPaths[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/pr
                                       "/proc/sysrq-trigger"};
 
 // ---- process
-// ----------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------
 
 using Environment = std::map<std::string, std::string>;
 
@@ -132,7 +132,7 @@ bool HasZeroByte(const Json& strings) {
 }
 
 // ---- mounts
-// -----------------------------------------------------------------------------------------
+// --------------------------------------------------------------------------------------
 
 Json Mount(const std::string& type, const std::string& source, const std::string& target,
            const std::vector<std::string>& options) {
@@ -157,7 +157,7 @@ Json Mounts(const std::vector<PlannedMount>& planned) {
 }
 
 // ---- linux
-// ------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------
 
 // No device but those that every program may expect; 136:* are pseudo-terminals.
 Json Devices() {

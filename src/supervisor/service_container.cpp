@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -28,6 +29,7 @@
 namespace vibe::supervisor {
 namespace {
 
+constexpr absl::string_view kRuntimeFailed = "OCI runtime create failed: ";
 constexpr char kStopSignalLabel[] = "vibe.app/stop-signal";
 // How long the kernel may take to end a process after SIGKILL: one that waits for a dead disk takes
 // long.
@@ -64,6 +66,28 @@ std::string PercentEncode(absl::string_view text) {
     }
   }
   return encoded;
+}
+
+// What the runtime said, without the names of those who passed it on, and what to do about it.
+absl::Status ExplainRuntime(const absl::Status& status, const std::string& image) {
+  const absl::string_view whole = status.message();
+  const size_t start = whole.find(kRuntimeFailed);
+  if (start == absl::string_view::npos) {
+    return status;
+  }
+  absl::string_view said = whole.substr(start + kRuntimeFailed.size());
+  absl::ConsumeSuffix(&said, ": unknown");
+  absl::Status explained(status.code(), said);
+  status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
+    explained.SetPayload(url, payload);
+  });
+  const bool no_program =
+      absl::StrContains(said, "not found in $PATH") || absl::StrContains(said, "executable file");
+  return no_program
+             ? WithAdvice(explained, absl::StrCat("check the service's command and entrypoint "
+                                                  "against what is in the image ",
+                                                  image))
+             : explained;
 }
 
 // Makes the folders that the plan's mounts need. A volume that is new takes the owner and mode of
@@ -204,7 +228,7 @@ absl::Status ServiceContainer::CreateTask(const std::vector<containerd::Mount>& 
   const auto pid = platform_.containerd.CreateTask(
       namespace_, service_.container_id, rootfs,
       {.stdin_path = "", .stdout_uri = log_uri, .stderr_uri = log_uri, .terminal = false});
-  return pid.status();
+  return ExplainRuntime(pid.status(), service_.image);
 }
 
 absl::Status ServiceContainer::Start() {

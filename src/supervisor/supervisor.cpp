@@ -80,7 +80,7 @@ Supervisor::~Supervisor() {
 }
 
 // ---- projects in memory
-// -----------------------------------------------------------------------------
+// --------------------------------------------------------------------------
 
 absl::StatusOr<ProjectRecord> Supervisor::Record(const std::string& id) {
   auto record = store_->Get(id);
@@ -178,7 +178,7 @@ absl::StatusOr<std::vector<v1::Project>> Supervisor::ListProjects() {
 }
 
 // ---- ensure and open
-// --------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------
 
 absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectRequest& request) {
   if (!IsProjectId(request.id()) || !IsProjectName(request.name())) {
@@ -284,7 +284,7 @@ absl::StatusOr<v1::Project> Supervisor::OpenProject(const std::string& id,
 }
 
 // ---- start and stop
-// ---------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------
 
 absl::Status Supervisor::CheckSecrets(const ProjectRecord& record,
                                       const std::map<std::string, std::string>& secrets) const {

@@ -83,7 +83,7 @@ def test_a_command_that_does_not_exist(vibe, tmp_path):
     app = write_app(tmp_path / "app", [{"name": "web", "image": "vibe-examples/probe:latest",
                                         "entrypoint": ["/no/such/program"]}])
     error = vibe.fails("open", app, "--yes", "--name", "no-command")
-    assert "web" in error and "/no/such/program" in error
+    assert "web" in error and "/no/such/program" in error and "command and entrypoint" in error
     assert vibe.service("no-command", "web")["status"] == "failed"
     recovers(vibe, app, "no-command")
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <random>
 #include <regex>
+#include <set>
 
 #include "base/status.h"
 #include "golden.h"
@@ -58,6 +59,24 @@ struct GoldenCase {
 };
 
 class GoldenPlan : public testing::TestWithParam<GoldenCase> {};
+
+TEST(ContainerIds, AreWhatContainerdAllowsWhateverTheService) {
+  const std::regex allowed("[A-Za-z0-9]+([._-][A-Za-z0-9]+)*");
+  std::set<std::string> ids;
+  const std::vector<std::string> names = {"web", "web-2", "-a", "a-", "a--b", "a---b", "-", "--"};
+  std::vector<std::pair<std::string, std::vector<std::string>>> services;
+  for (const std::string& name : names) {
+    services.push_back({name, {}});
+  }
+  const auto plan = MakePlan(InputFor(ManifestWith(services)));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  for (const PlannedService& service : plan->services) {
+    EXPECT_TRUE(std::regex_match(service.container_id, allowed)) << service.container_id;
+    ids.insert(service.container_id);
+  }
+  EXPECT_EQ(ids.size(), names.size()) << "two services share a container";
+  EXPECT_EQ(ids.count("web-2"), 1u) << "a plain name is the container's id";
+}
 
 TEST_P(GoldenPlan, IsAsAgreed) {
   const GoldenCase& golden = GetParam();
