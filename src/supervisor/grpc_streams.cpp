@@ -136,6 +136,7 @@ grpc::Status GrpcService::ImportPackage(
     return rpc::ToGrpc(digest.status());
   }
   v1::ImportPackageResponse response;
+  supervisor_.packages().Pin(*digest);  // until EnsureProject names it
   const bool known = supervisor_.packages().Has(*digest);
   response.set_send_files(!known);
   stream->Write(response);

@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "base/file.h"
 #include "base/random.h"
 #include "base/sha256.h"
@@ -23,6 +24,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr absl::Duration kPinned = absl::Minutes(10);
 constexpr char kTemporaryPrefix[] = ".import-";
 constexpr size_t kMaxPathBytes = 1024;
 constexpr char kImagesPrefix[] = "images/";
@@ -217,7 +219,24 @@ absl::StatusOr<std::unique_ptr<PackageImport>> PackageStore::Import(const v1::Pa
   return std::make_unique<DirectoryImport>(index, temporary, Directory(digest));
 }
 
+void PackageStore::Pin(const std::string& digest) {
+  absl::MutexLock lock(&mutex_);
+  pins_[digest] = absl::Now() + kPinned;
+}
+
+void PackageStore::Unpin(const std::string& digest) {
+  absl::MutexLock lock(&mutex_);
+  pins_.erase(digest);
+}
+
 absl::Status PackageStore::Remove(const std::string& digest) {
+  absl::MutexLock lock(&mutex_);
+  if (const auto pin = pins_.find(digest); pin != pins_.end()) {
+    if (absl::Now() < pin->second) {
+      return absl::OkStatus();
+    }
+    pins_.erase(pin);
+  }
   const fs::path directory = Directory(digest);
   return directory.empty() ? absl::OkStatus() : RemoveAll(directory);
 }

@@ -7,13 +7,17 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "vibe/v1/supervisor.pb.h"
 
 namespace vibe::supervisor {
@@ -43,6 +47,12 @@ class PackageStore {
   bool Has(const std::string& digest) const;
   std::vector<std::string> List() const;  // digests
   absl::StatusOr<std::unique_ptr<PackageImport>> Import(const v1::PackageIndex& index);
+
+  // Keeps a package that no project has yet: between its import and the EnsureProject that names
+  // it. A pin that nobody takes away ends after ten minutes.
+  void Pin(const std::string& digest);
+  void Unpin(const std::string& digest);
+  // Removes the package unless it is pinned.
   absl::Status Remove(const std::string& digest);
 
   // Of a digest that DigestOf made (anything else is refused with an empty path).
@@ -54,6 +64,8 @@ class PackageStore {
  private:
   std::filesystem::path Directory(const std::string& digest) const;
   const std::filesystem::path root_;
+  absl::Mutex mutex_;  // held while a package goes, so that no pin comes too late
+  std::map<std::string, absl::Time> pins_ ABSL_GUARDED_BY(mutex_);  // digest to when it ends
 };
 
 }  // namespace vibe::supervisor

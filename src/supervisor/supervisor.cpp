@@ -4,6 +4,7 @@
 #include <future>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/file.h"
@@ -79,8 +80,7 @@ Supervisor::~Supervisor() {
   }
 }
 
-// ---- projects in memory
-// --------------------------------------------------------------------------
+// ---- projects in memory ----
 
 absl::StatusOr<ProjectRecord> Supervisor::Record(const std::string& id) {
   auto record = store_->Get(id);
@@ -177,16 +177,19 @@ absl::StatusOr<std::vector<v1::Project>> Supervisor::ListProjects() {
   return projects;
 }
 
-// ---- ensure and open
-// -----------------------------------------------------------------------------
+// ---- ensure and open ----
 
 absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectRequest& request) {
   if (!IsProjectId(request.id()) || !IsProjectName(request.name())) {
     return absl::InvalidArgumentError("a project needs a UUID and a name of [a-z0-9-]");
   }
-  if (!request.package_digest().empty() && !packages_.Has(request.package_digest())) {
-    return Error(absl::StatusCode::kFailedPrecondition, Reason::kInvalidPackage,
-                 "the app's files are not in the machine");
+  if (!request.package_digest().empty()) {
+    packages_.Pin(request.package_digest());  // until the record names it
+    if (!packages_.Has(request.package_digest())) {
+      packages_.Unpin(request.package_digest());
+      return Error(absl::StatusCode::kFailedPrecondition, Reason::kInvalidPackage,
+                   "the app's files are not in the machine");
+    }
   }
   ProjectRecord record;
   if (const auto known = store_->Get(request.id()); known.ok()) {
@@ -214,12 +217,9 @@ absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectReq
   record.app_id = manifest.id;
   record.app_version = manifest.version;
   VIBE_ASSIGN_OR_RETURN(record, store_->Put(record));
-  if (old_package != record.package_digest && !old_package.empty()) {
-    VIBE_ASSIGN_OR_RETURN(const bool used, store_->PackageInUse(old_package));
-    // A project that runs still has the old files mounted; they go with its next change.
-    if (!used && !record.want_running) {
-      VIBE_RETURN_IF_ERROR(packages_.Remove(old_package));
-    }
+  packages_.Unpin(record.package_digest);
+  if (old_package != record.package_digest) {
+    RemoveUnusedPackages();
   }
   return View(record);
 }
@@ -283,8 +283,7 @@ absl::StatusOr<v1::Project> Supervisor::OpenProject(const std::string& id,
   return GetProject(id);
 }
 
-// ---- start and stop
-// ------------------------------------------------------------------------------
+// ---- start and stop ----
 
 absl::Status Supervisor::CheckSecrets(const ProjectRecord& record,
                                       const std::map<std::string, std::string>& secrets) const {
@@ -356,6 +355,7 @@ absl::StatusOr<v1::Project> Supervisor::StopProject(const std::string& id, absl:
   }
   VIBE_RETURN_IF_ERROR(runtime->Stop(timeout, progress));
   VIBE_RETURN_IF_ERROR(ForgetFirewall(id));
+  RemoveUnusedPackages();  // of what ran until now, when the project has newer files
   return GetProject(id);
 }
 
@@ -395,13 +395,50 @@ absl::Status Supervisor::DeleteProject(const std::string& id, bool delete_data) 
   }
   // The record goes last: until then a crash leaves a project that can be deleted again.
   VIBE_RETURN_IF_ERROR(store_->Delete(id));
-  VIBE_ASSIGN_OR_RETURN(const bool used, store_->PackageInUse(record->package_digest));
-  if (!used) {
-    VIBE_RETURN_IF_ERROR(packages_.Remove(record->package_digest));
-  }
+  RemoveUnusedPackages();
   absl::MutexLock lock(&mutex_);
   entries_.erase(id);
   return absl::OkStatus();
+}
+
+void Supervisor::RemoveUnusedPackages() {
+  const auto records = store_->List();
+  if (!records.ok()) {
+    return;  // the next change of a project tries again
+  }
+  std::vector<std::string> unused;
+  for (const std::string& digest : packages_.List()) {
+    if (std::none_of(records->begin(), records->end(), [&](const ProjectRecord& record) {
+          return record.package_digest == digest;
+        })) {
+      unused.push_back(digest);
+    }
+  }
+  // A service that runs may have an older package mounted than its project's record says.
+  for (const ProjectRecord& record : *records) {
+    if (unused.empty()) {
+      return;
+    }
+    const auto containers = containerd_.ListContainers(NamespaceName(record.app_id, record.id));
+    if (!containers.ok()) {
+      return;
+    }
+    for (const containerd::Container& container : *containers) {
+      unused.erase(std::remove_if(unused.begin(), unused.end(),
+                                  [&](const std::string& digest) {
+                                    return absl::StrContains(
+                                        container.spec_json,
+                                        packages_.AppDirectory(digest).string());
+                                  }),
+                   unused.end());
+    }
+  }
+  for (const std::string& digest : unused) {
+    // Between the list and here a project may have come that uses it; it pinned the package first.
+    if (const auto used = store_->PackageInUse(digest); used.ok() && !*used) {
+      packages_.Remove(digest).IgnoreError();
+    }
+  }
 }
 
 absl::Status Supervisor::ForgetFirewall(const std::string& id) {

@@ -127,7 +127,7 @@ class Supervisor {
   absl::Status RefreshFirewall();
   absl::Status ForgetFirewall(const std::string& id);
   bool AwaitContainerd();  // false when the supervisor ends first
-  void RemoveUnusedPackages(const std::vector<ProjectRecord>& records);
+  void RemoveUnusedPackages();
   absl::Status PruneProject(const ProjectRecord& record, const std::string& ns,
                             v1::PruneImagesResponse& response);
   void RecoverProject(const ProjectRecord& record);

@@ -35,25 +35,15 @@ void Supervisor::Recover() {
   if (const absl::Status status = RefreshFirewall(); !status.ok()) {
     spdlog::error("cannot apply the firewall: {}", status.ToString());
   }
-  RemoveUnusedPackages(*records);
   for (const ProjectRecord& record : *records) {
     recoveries_.emplace_back([this, record] { RecoverProject(record); });
   }
-  watcher_ = std::thread([this] { WatchContainerd(); });
-}
-
-void Supervisor::RemoveUnusedPackages(const std::vector<ProjectRecord>& records) {
-  // A service that runs may have an older package mounted than its project's record says.
-  if (std::any_of(records.begin(), records.end(),
-                  [](const ProjectRecord& record) { return record.want_running; })) {
-    return;
-  }
-  for (const std::string& digest : packages_.List()) {
-    const auto used = store_->PackageInUse(digest);
-    if (used.ok() && !*used) {
-      packages_.Remove(digest).IgnoreError();  // the next start tries again
+  recoveries_.emplace_back([this] {
+    if (AwaitContainerd()) {
+      RemoveUnusedPackages();  // what a crash left
     }
-  }
+  });
+  watcher_ = std::thread([this] { WatchContainerd(); });
 }
 
 bool Supervisor::AwaitContainerd() {
