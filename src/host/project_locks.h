@@ -1,4 +1,5 @@
 // One operation at a time on each project: the others wait a little, then are told which one runs.
+// Those that end a project (stop, rm) do not wait for one that starts it: they cancel it.
 // Thread-safe.
 #pragma once
 
@@ -38,9 +39,12 @@ class ProjectLocks {
     std::string name_;
   };
 
-  // Waits up to `patience` for what runs, then Aborted.
+  // kUser may be cancelled by kEnding; kBackground neither cancels nor is cancelled.
+  enum class Priority { kBackground, kUser, kEnding };
+
+  // Waits up to `patience` for what runs, then Aborted. `cancel` outlives what is returned.
   absl::StatusOr<Held> Lock(const std::string& name, const std::string& operation,
-                            absl::Duration patience, const Cancellation& cancel) {
+                            absl::Duration patience, Cancellation& cancel, Priority priority) {
     const absl::Time give_up = absl::Now() + patience;
     while (true) {
       VIBE_RETURN_IF_ERROR(cancel.Check());
@@ -53,13 +57,17 @@ class ProjectLocks {
         // In steps, so that a client that goes away does not wait to the end.
         const absl::Time step = std::min(give_up, absl::Now() + absl::Milliseconds(100));
         if (mutex_.AwaitWithDeadline(absl::Condition(&free), step)) {
-          running_[name] = operation;
+          running_[name] = {operation, priority == Priority::kUser ? &cancel : nullptr};
           return Held(this, name);
+        }
+        if (Running& running = running_[name];
+            priority == Priority::kEnding && running.cancel != nullptr) {
+          running.cancel->Cancel();
         }
         if (absl::Now() >= give_up) {
           return WithAdvice(Error(absl::StatusCode::kAborted, Reason::kConflict,
                                   absl::StrCat("another operation on ", name, " is running (",
-                                               running_[name], ")")),
+                                               running_[name].operation, ")")),
                             "try again when it has ended");
         }
       }
@@ -67,8 +75,13 @@ class ProjectLocks {
   }
 
  private:
+  struct Running {
+    std::string operation;
+    Cancellation* cancel = nullptr;  // null: not to be interrupted
+  };
+
   absl::Mutex mutex_;
-  std::map<std::string, std::string> running_ ABSL_GUARDED_BY(mutex_);  // project name to operation
+  std::map<std::string, Running> running_ ABSL_GUARDED_BY(mutex_);  // by project name
 };
 
 }  // namespace vibe::host

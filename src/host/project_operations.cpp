@@ -86,7 +86,7 @@ absl::StatusOr<Projects::Json> Projects::StartLocked(const ProjectRecord& starte
 absl::StatusOr<Projects::Json> Projects::Start(const std::string& ref, const ProgressSink& progress,
                                                Cancellation& cancel) {
   VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
-  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record, "start", cancel));
+  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record.name, "start", cancel));
   VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
   if (IsRemoval(record.pending)) {
     return WithAdvice(
@@ -117,10 +117,8 @@ absl::StatusOr<Projects::Json> Projects::StopLocked(ProjectRecord record,
   }
   absl::StatusOr<v1::Project> live =
       world_.supervisor.StopProject(record.id, timeout_seconds, Forward(progress), cancel);
-  if (absl::IsNotFound(live.status())) {
-    return View(record, nullptr, "");
-  }
-  if (!live.ok()) {
+  const bool known = !absl::IsNotFound(live.status());
+  if (known && !live.ok()) {
     Cancellation again;  // that of the request may be why it failed
     if (const auto now = FindLive(record.id, again); now.ok() && *now) {
       MatchPorts(record, **now);
@@ -131,14 +129,15 @@ absl::StatusOr<Projects::Json> Projects::StopLocked(ProjectRecord record,
     record.pending = Pending::kNone;
     VIBE_RETURN_IF_ERROR(world_.library.Put(record));
   }
-  return View(record, &*live, "");
+  return View(record, known ? &*live : nullptr, "");
 }
 
 absl::StatusOr<Projects::Json> Projects::Stop(const std::string& ref,
                                               std::optional<uint32_t> timeout_seconds,
                                               const ProgressSink& progress, Cancellation& cancel) {
   VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
-  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record, "stop", cancel));
+  VIBE_ASSIGN_OR_RETURN(const auto held,
+                        Lock(record.name, "stop", cancel, ProjectLocks::Priority::kEnding));
   VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
   return StopLocked(record, timeout_seconds, progress, cancel);
 }
@@ -148,7 +147,7 @@ absl::StatusOr<Projects::Json> Projects::Restart(const std::string& ref,
                                                  const ProgressSink& progress,
                                                  Cancellation& cancel) {
   VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
-  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record, "restart", cancel));
+  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record.name, "restart", cancel));
   VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
   VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
   VIBE_RETURN_IF_ERROR(StopLocked(record, timeout_seconds, progress, cancel).status());
@@ -179,7 +178,8 @@ absl::Status Projects::RemoveLocked(ProjectRecord record, bool keep_data,
 absl::Status Projects::Remove(const std::string& ref, bool keep_data, const ProgressSink& progress,
                               Cancellation& cancel) {
   VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
-  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record, "rm", cancel));
+  VIBE_ASSIGN_OR_RETURN(const auto held,
+                        Lock(record.name, "rm", cancel, ProjectLocks::Priority::kEnding));
   VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
   return RemoveLocked(record, keep_data, progress, cancel);
 }
@@ -214,7 +214,8 @@ void Projects::ReconcileOne(const std::string& id, Cancellation& cancel) {
     return;
   }
   // An operation that runs does the same at its end.
-  const auto held = locks_.Lock(record->name, "reconcile", absl::ZeroDuration(), cancel);
+  const auto held = locks_.Lock(record->name, "reconcile", absl::ZeroDuration(), cancel,
+                                ProjectLocks::Priority::kBackground);
   record = world_.library.Find(id);
   if (!held.ok() || !record.ok()) {
     return;

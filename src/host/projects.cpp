@@ -54,6 +54,20 @@ absl::Status CheckDecided(const manifest::Manifest& manifest, const Decisions& d
       "run `vibe open` in a terminal and answer, or with --yes to allow all");
 }
 
+// Said before anything is copied or pulled: there is no way yet to give the machine a secret.
+absl::Status CheckSecrets(const manifest::Manifest& manifest) {
+  for (const manifest::Secret& secret : manifest.secrets) {
+    if (secret.required) {
+      return WithAdvice(
+          Error(absl::StatusCode::kFailedPrecondition, Reason::kMissingSecret,
+                absl::StrCat(manifest.name, " needs the secret ", secret.name,
+                             ", and this version of Vibe cannot be given secrets yet")),
+          "make it optional in the manifest (`required: false`), if the app can run without");
+    }
+  }
+  return absl::OkStatus();
+}
+
 // The service that `name` means: it may be left out when there is one only.
 absl::StatusOr<std::string> ServiceForExec(const v1::Project& live, const std::string& name) {
   std::vector<std::string> names;
@@ -63,9 +77,11 @@ absl::StatusOr<std::string> ServiceForExec(const v1::Project& live, const std::s
       if (service.status() == v1::STATUS_RUNNING || service.status() == v1::STATUS_STARTING) {
         return service.name();
       }
-      return WithService(Error(absl::StatusCode::kFailedPrecondition, Reason::kNotRunning,
-                               absl::StrCat("the service ", service.name(), " is not running")),
-                         service.name());
+      return WithAdvice(
+          WithService(Error(absl::StatusCode::kFailedPrecondition, Reason::kNotRunning,
+                            absl::StrCat("the service ", service.name(), " is not running")),
+                      service.name()),
+          absl::StrCat("start it with `vibe start ", live.name(), "`"));
     }
   }
   const std::string list = absl::StrJoin(names, ", ");
@@ -176,16 +192,18 @@ absl::StatusOr<Projects::Json> Projects::Inspect(const std::string& path, const 
 
 // ---- open
 
-absl::StatusOr<ProjectLocks::Held> Projects::Lock(const ProjectRecord& record,
-                                                  const char* operation,
-                                                  const Cancellation& cancel) {
-  return locks_.Lock(record.name, operation, kLockPatience, cancel);
+absl::StatusOr<ProjectLocks::Held> Projects::Lock(const std::string& name, const char* operation,
+                                                  Cancellation& cancel,
+                                                  ProjectLocks::Priority priority) {
+  return locks_.Lock(name, operation, kLockPatience, cancel, priority);
 }
 
 absl::Status Projects::EnsureMachine(const ProgressSink& progress, Cancellation& cancel) {
   if (!MachineIsUp()) {
     progress({.phase = "boot", .service = "", .item = "", .done = 0, .total = 0, .unit = ""});
     VIBE_RETURN_IF_ERROR(world_.machine.EnsureReady());
+    progress(
+        {.phase = "ready", .service = "", .item = "machine", .done = 0, .total = 0, .unit = ""});
   }
   return cancel.Check();
 }
@@ -285,9 +303,10 @@ absl::StatusOr<Projects::Json> Projects::Open(const OpenRequest& request,
   if (!IsProjectName(name)) {
     return BadName(name);
   }
-  VIBE_ASSIGN_OR_RETURN(const auto held, locks_.Lock(name, "open", kLockPatience, cancel));
+  VIBE_ASSIGN_OR_RETURN(const auto held, Lock(name, "open", cancel));
   VIBE_ASSIGN_OR_RETURN(ProjectRecord record,
                         PrepareOpen(app, name, request.decisions, progress, cancel));
+  VIBE_RETURN_IF_ERROR(CheckSecrets(app.manifest()));
   VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
   VIBE_ASSIGN_OR_RETURN(const std::optional<v1::Project> before, FindLive(record.id, cancel));
   VIBE_ASSIGN_OR_RETURN(const v1::Project after, Bring(app, record, progress, cancel));
@@ -309,7 +328,13 @@ absl::StatusOr<Projects::Json> Projects::Open(const OpenRequest& request,
 
 absl::Status Projects::Logs(const LogRequest& request, const JsonSink& sink, Cancellation& cancel) {
   VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, world_.library.Find(request.ref));
-  VIBE_RETURN_IF_ERROR(EnsureMachine([](const Progress&) {}, cancel));
+  if (!MachineIsUp()) {
+    // Booting it would start every app that ran: more than a look at a log may do.
+    return WithAdvice(
+        Error(absl::StatusCode::kFailedPrecondition, Reason::kNotRunning,
+              absl::StrCat("the logs of ", record.name, " are in the machine, which is stopped")),
+        "start it with `vibe machine start`");
+  }
   v1::GetProjectLogsRequest logs;
   logs.set_id(record.id);
   logs.set_service(request.service);

@@ -100,8 +100,9 @@ class Projects {
   Json View(const ProjectRecord& record, const v1::Project* live, const std::string& message) const;
   absl::StatusOr<Json> ViewNow(const std::string& id, const v1::Project& live) const;
 
-  absl::StatusOr<ProjectLocks::Held> Lock(const ProjectRecord& record, const char* operation,
-                                          const Cancellation& cancel);
+  absl::StatusOr<ProjectLocks::Held> Lock(
+      const std::string& name, const char* operation, Cancellation& cancel,
+      ProjectLocks::Priority priority = ProjectLocks::Priority::kUser);
   absl::StatusOr<std::optional<v1::Project>> FindLive(const std::string& id, Cancellation& cancel);
   absl::StatusOr<ProjectRecord> PrepareOpen(const AppFolder& app, const std::string& name,
                                             const Decisions& decisions,
