@@ -139,8 +139,8 @@ CommandText Exec() {
        Flag({"--no-tty"}, "give the command no terminal")},
       {},
       {{"vibe exec notes -- sh", "a shell in an app of one service"},
-       {"vibe exec -s db bookmarks -- psql -U postgres", "the database's own tool"},
-       {"vibe exec -i -s db bookmarks -- psql < seed.sql", "with input from a file"}}};
+       {"vibe exec -s db bookmarks -- psql -U bookmarks", "the database's own tool"},
+       {"vibe exec -i -s db bookmarks -- psql -U bookmarks < seed.sql", "with input from a file"}}};
 }
 
 CommandText Rm() {

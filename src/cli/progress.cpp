@@ -41,7 +41,7 @@ std::string RowName(const ProgressEvent& event) {
   if (!event.service.empty()) {
     return event.service;
   }
-  if (event.phase == "boot") {
+  if (event.phase == "boot" || event.item == "machine") {
     return "machine";
   }
   return event.phase == "upload" ? "app files" : "project";
