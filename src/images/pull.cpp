@@ -1,17 +1,23 @@
 #include "images/pull.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <map>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "base/random.h"
 #include "base/sha256.h"
 #include "base/status.h"
+#include "base/unique_fd.h"
 
 namespace vibe::images {
 namespace {
@@ -53,6 +59,25 @@ std::vector<oci::Descriptor> WithoutRepeats(const std::vector<oci::Descriptor>& 
     return a.size > b.size || (a.size == b.size && a.digest < b.digest);
   });
   return result;
+}
+
+// containerd's records survive a power cut as soon as they are made; the files that it unpacked do
+// so only when the file system has written them. Without this a layer would be there for ever by
+// its record, and empty.
+absl::Status SyncFileSystemOf(const std::vector<containerd::Mount>& mounts) {
+  for (const containerd::Mount& mount : mounts) {
+    std::string path = mount.source;
+    for (absl::string_view option : mount.options) {
+      if (absl::ConsumePrefix(&option, "upperdir=")) {
+        path = std::string(option);
+      }
+    }
+    const UniqueFd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (directory.valid() && ::syncfs(directory.get()) != 0) {
+      return ErrnoError(errno, absl::StrCat("write ", path, " to the disk"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -242,6 +267,9 @@ absl::Status Pull::UnpackLayer(const Documents& documents, size_t index) {
   const auto diff_id =
       client_.ApplyDiff(ns_, lease_, layer.media_type, layer.digest, layer.size, mounts);
   absl::Status status = diff_id.status();
+  if (status.ok()) {
+    status = SyncFileSystemOf(mounts);
+  }
   if (status.ok() && *diff_id != documents.diff_ids[index]) {
     status = absl::DataLossError(absl::StrCat("it unpacks to ", *diff_id, ", but the image says ",
                                               documents.diff_ids[index]));
