@@ -7,9 +7,10 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/write.hpp>
@@ -20,6 +21,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/time/clock.h"
 #include "relay/relay.h"
 #include "spdlog/spdlog.h"
 
@@ -28,14 +30,14 @@ namespace {
 
 namespace asio = boost::asio;
 using boost::system::error_code;
-using Listener = asio::local::stream_protocol::acceptor;
-using HostSocket = asio::local::stream_protocol::socket;
+using HostProtocol = asio::generic::stream_protocol;
+using HostSocket = HostProtocol::socket;
 using ServiceSocket = asio::ip::tcp::socket;
 
 constexpr int kThreads = 2;
 constexpr std::chrono::seconds kHeaderTimeout(10);
 constexpr std::chrono::seconds kDialTimeout(10);
-constexpr std::chrono::milliseconds kAcceptPause(100);
+constexpr absl::Duration kRoomPause = absl::Milliseconds(20);
 
 // One connection until it is handed to the relay. Everything runs on the strand of both sockets.
 class Forward : public std::enable_shared_from_this<Forward> {
@@ -56,6 +58,11 @@ class Forward : public std::enable_shared_from_this<Forward> {
     }
   }
 
+  void Begin() {
+    asio::post(host_.get_executor(), [self = shared_from_this()] { self->Start(); });
+  }
+
+ private:
   void Start() {
     error_code ignored;
     host_.non_blocking(true, ignored);
@@ -63,7 +70,6 @@ class Forward : public std::enable_shared_from_this<Forward> {
     ReadHeader();
   }
 
- private:
   void SetTimer(std::chrono::seconds after, const char* message) {
     timer_.expires_after(after);
     timer_.async_wait([self = shared_from_this(), message](const error_code& error) {
@@ -209,12 +215,10 @@ class Forward : public std::enable_shared_from_this<Forward> {
 
 class ForwardServer::Core {
  public:
-  Core(UniqueFd listener, Resolver resolver)
+  explicit Core(Resolver resolver)
       : resolver_(std::move(resolver)),
         context_(std::make_unique<asio::io_context>(kThreads)),
-        listener_(*context_, asio::local::stream_protocol(), listener.release()),
-        pause_(*context_) {
-    Accept();
+        work_(context_->get_executor()) {
     for (int i = 0; i < kThreads; ++i) {
       threads_.emplace_back([this] { context_->run(); });
     }
@@ -229,47 +233,42 @@ class ForwardServer::Core {
 
   void Stop() { context_->stop(); }
 
+  // What waits stays in its listener's queue until some are free.
+  void Add(UniqueFd connection) {
+    while (*count_ >= kMaxForwards && !context_->stopped()) {
+      absl::SleepFor(kRoomPause);
+    }
+    sockaddr_storage address{};
+    socklen_t size = sizeof address;
+    ::getsockname(connection.get(), reinterpret_cast<sockaddr*>(&address), &size);
+    HostSocket host(asio::make_strand(*context_));
+    error_code error;
+    host.assign(HostProtocol(address.ss_family, 0), connection.get(), error);
+    if (error) {
+      spdlog::warn("cannot take a forwarded connection: {}", error.message());
+      return;
+    }
+    (void)connection.release();
+    auto forward = std::make_shared<Forward>(*context_, std::move(host), resolver_, count_);
+    forward->Begin();
+  }
+
  private:
-  void Accept() {
-    listener_.async_accept(
-        asio::make_strand(*context_),
-        [this](const error_code& error, HostSocket host) { OnAccepted(error, std::move(host)); });
-  }
-
-  void OnAccepted(const error_code& error, HostSocket host) {
-    if (error == asio::error::operation_aborted) {
-      return;
-    }
-    if (!error && *count_ < kMaxForwards) {
-      std::make_shared<Forward>(*context_, std::move(host), resolver_, count_)->Start();
-      Accept();
-      return;
-    }
-    // Out of file descriptors, most likely: what waits stays in the queue until some are free.
-    spdlog::warn("cannot take a forwarded connection: {}",
-                 error ? error.message() : "there are too many");
-    error_code ignored;
-    host.close(ignored);
-    pause_.expires_after(kAcceptPause);
-    pause_.async_wait([this](const error_code& stopped) {
-      if (!stopped) {
-        Accept();
-      }
-    });
-  }
-
   const Resolver resolver_;
   const std::shared_ptr<std::atomic<size_t>> count_ = std::make_shared<std::atomic<size_t>>(0);
   std::unique_ptr<asio::io_context> context_;
-  Listener listener_;
-  asio::steady_timer pause_;
+  asio::executor_work_guard<asio::io_context::executor_type> work_;
   std::vector<std::thread> threads_;
 };
 
-ForwardServer::ForwardServer(UniqueFd listener, Resolver resolver)
-    : core_(std::make_unique<Core>(std::move(listener), std::move(resolver))) {}
+ForwardServer::ForwardServer(Resolver resolver)
+    : core_(std::make_unique<Core>(std::move(resolver))) {}
 
 ForwardServer::~ForwardServer() = default;
+
+void ForwardServer::Add(UniqueFd connection) {
+  core_->Add(std::move(connection));
+}
 
 void ForwardServer::Stop() {
   core_->Stop();

@@ -24,9 +24,11 @@ class ForwardServer {
   // does not block.
   using Resolver = std::function<absl::StatusOr<Supervisor::Target>(const relay::StreamHeader&)>;
 
-  // Serves what arrives at the listening socket.
-  ForwardServer(UniqueFd listener, Resolver resolver);
+  explicit ForwardServer(Resolver resolver);
   ~ForwardServer();
+
+  // Serves a connected stream socket. Blocks while there are too many, until Stop.
+  void Add(UniqueFd connection);
 
   void Stop();
 

@@ -10,7 +10,7 @@ namespace vibe::supervisor {
 namespace {
 
 // The way from the host takes time as well: a smaller difference says nothing.
-constexpr absl::Duration kTolerance = absl::Milliseconds(100);
+constexpr absl::Duration kTolerance = absl::Milliseconds(30);
 const absl::Time kEarliest =
     absl::FromUnixSeconds(1'577'836'800);  // 2020: an older host has no clock
 const absl::Time kLatest = absl::FromUnixSeconds(7'258'118'400);  // 2200

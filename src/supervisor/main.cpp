@@ -14,15 +14,15 @@
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
-#include "base/unix_socket.h"
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
+#include "supervisor/door.h"
 #include "supervisor/forward_server.h"
 #include "supervisor/grpc_service.h"
+#include "supervisor/machine_secret.h"
 #include "supervisor/rpc_server.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/version.h"
@@ -37,8 +37,8 @@ constexpr absl::Duration kLastResort = absl::Milliseconds(1700);
 
 struct Arguments {
   Supervisor::Options supervisor;
-  std::string listen, forward, host_gateway;
-  std::vector<std::string> blocked;
+  std::vector<std::string> listen, forward, blocked;
+  std::string host_gateway;
   std::string log_level = "info";
 };
 
@@ -54,8 +54,10 @@ void Define(CLI::App& app, Arguments& arguments) {
       ->default_val("/vibe");
   app.add_option("--cni", options.cni_plugins, "folder of the CNI plugins")
       ->default_val("/usr/lib/cni");
-  app.add_option("--listen", arguments.listen, "unix:PATH for gRPC")->required();
-  app.add_option("--forward", arguments.forward, "unix:PATH for forwarded connections")->required();
+  app.add_option("--listen", arguments.listen,
+                 "address for gRPC: unix:PATH, vsock:PORT, tcp:PORT or serial:NAME")
+      ->required();
+  app.add_option("--forward", arguments.forward, "address for forwarded connections")->required();
   app.add_option("--host-gateway", arguments.host_gateway,
                  "what localhost in an image's reference means");
   app.add_option("--blocked", arguments.blocked, "range of addresses that no service may reach");
@@ -63,14 +65,6 @@ void Define(CLI::App& app, Arguments& arguments) {
   app.add_option("--nameserver", options.firewall.nameservers, "address of a name server");
   app.add_option("--log-level", arguments.log_level, "trace, debug, info, warning, error")
       ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error"}));
-}
-
-absl::StatusOr<UniqueFd> Listen(absl::string_view address) {
-  if (!absl::ConsumePrefix(&address, "unix:") || !absl::StartsWith(address, "/")) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("an address is unix:PATH with an absolute path, not ", address));
-  }
-  return ListenUnix(std::string(address));
 }
 
 void RaiseOpenFiles() {
@@ -88,17 +82,19 @@ absl::Status Serve(Arguments arguments, const sigset_t& signals) {
         .push_back(range);
   }
   arguments.supervisor.registry.host_gateway = arguments.host_gateway;
-  VIBE_ASSIGN_OR_RETURN(UniqueFd listener, Listen(arguments.listen));
-  VIBE_ASSIGN_OR_RETURN(UniqueFd forwards, Listen(arguments.forward));
+  VIBE_ASSIGN_OR_RETURN(const std::string secret, ReadMachineSecret());
+  VIBE_ASSIGN_OR_RETURN(const auto calls, Door::Open(arguments.listen, secret));
+  VIBE_ASSIGN_OR_RETURN(const auto forwards, Door::Open(arguments.forward, secret));
   VIBE_ASSIGN_OR_RETURN(const auto supervisor, Supervisor::Open(std::move(arguments.supervisor)));
   supervisor->Recover();
   GrpcService service(*supervisor);
-  VIBE_ASSIGN_OR_RETURN(const auto server,
-                        RpcServer::Start(std::move(listener), service, kMaxServerThreads));
-  ForwardServer forward(std::move(forwards), [&](const relay::StreamHeader& header) {
+  VIBE_ASSIGN_OR_RETURN(const auto server, RpcServer::Start(service, kMaxServerThreads));
+  ForwardServer forward([&](const relay::StreamHeader& header) {
     return supervisor->ForwardTarget(header.project_id, header.service, header.port);
   });
-  spdlog::info("vibe-supervisor {} serves {}", kVersion, arguments.listen);
+  calls->Serve([&server](UniqueFd connection) { server->Add(std::move(connection)); });
+  forwards->Serve([&forward](UniqueFd connection) { forward.Add(std::move(connection)); });
+  spdlog::info("vibe-supervisor {} serves {}", kVersion, absl::StrJoin(arguments.listen, " "));
   int signal = 0;
   ::sigwait(&signals, &signal);
   spdlog::info("ends on signal {}; services run on", signal);
@@ -108,6 +104,8 @@ absl::Status Serve(Arguments arguments, const sigset_t& signals) {
   }).detach();
   service.EndStreams();
   forward.Stop();
+  forwards->Close();
+  calls->Close();
   server->Stop(kGrace);
   return absl::OkStatus();
 }

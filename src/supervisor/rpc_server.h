@@ -1,5 +1,5 @@
-// A gRPC server on connections that we accept ourselves: gRPC 1.51 has no addresses for the sockets
-// of a virtual machine, so every transport is handed to it as a file descriptor.
+// A gRPC server on connections that others accept (door.h): gRPC 1.51 has no addresses for the
+// sockets of a virtual machine, so every transport is handed to it as a file descriptor.
 //
 // Thread-safe. `service` outlives it.
 #pragma once
@@ -7,7 +7,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <memory>
-#include <thread>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -17,21 +17,18 @@ namespace vibe::supervisor {
 
 class RpcServer {
  public:
-  static absl::StatusOr<std::unique_ptr<RpcServer>> Start(UniqueFd listener, grpc::Service& service,
-                                                          int max_threads);
+  static absl::StatusOr<std::unique_ptr<RpcServer>> Start(grpc::Service& service, int max_threads);
   ~RpcServer();
 
-  // Takes no more connections, lets calls end until `grace` is over, then cancels them.
+  // Serves a connected stream socket that does not block. Not after Stop.
+  void Add(UniqueFd connection);
+  // Lets calls end until `grace` is over, then cancels them.
   void Stop(absl::Duration grace);
 
  private:
-  RpcServer(UniqueFd listener, std::unique_ptr<grpc::Server> server);
-  void Accept();
+  explicit RpcServer(std::unique_ptr<grpc::Server> server) : server_(std::move(server)) {}
 
-  const UniqueFd listener_;
-  const UniqueFd stop_;  // an eventfd
   const std::unique_ptr<grpc::Server> server_;
-  std::thread acceptor_;
 };
 
 }  // namespace vibe::supervisor

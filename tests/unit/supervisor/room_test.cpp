@@ -17,12 +17,17 @@
 #include "base/sha256.h"
 #include "base/status.h"
 #include "base/unix_socket.h"
+#include "supervisor/address.h"
 #include "supervisor/dependency_graph.h"
+#include "supervisor/door.h"
 #include "supervisor/forward_server.h"
 #include "supervisor/full_disk.h"
 #include "supervisor/log_stream.h"
+#include "supervisor/machine_secret.h"
 #include "supervisor/package_store.h"
 #include "supervisor/restart_policy.h"
+#include "supervisor/serial_greeting.h"
+#include "supervisor/serial_port.h"
 
 namespace vibe::supervisor {
 namespace {
@@ -166,10 +171,9 @@ class ForwardServerTest : public Folder {
     ::getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size);
     port_ = ntohs(address.sin_port);
     ASSERT_EQ(::listen(listener_.get(), 1024), 0);
-    auto listener = ListenUnix(path_ / "forward");
-    ASSERT_TRUE(listener.ok()) << listener.status();
+    auto door = Door::Open({"unix:" + (path_ / "forward").string()}, "");
+    ASSERT_TRUE(door.ok()) << door.status();
     server_ = std::make_unique<ForwardServer>(
-        *std::move(listener),
         [this](const relay::StreamHeader& header) -> absl::StatusOr<Supervisor::Target> {
           if (header.service != "web") {
             return absl::PermissionDeniedError("port 1 is\nnot exposed");
@@ -177,6 +181,8 @@ class ForwardServerTest : public Folder {
           // Nobody listens at the first address.
           return Supervisor::Target{{"127.0.0.2", "127.0.0.1"}, port_};
         });
+    door_ = *std::move(door);
+    door_->Serve([this](UniqueFd connection) { server_->Add(std::move(connection)); });
   }
 
   std::string Ask(const std::string& header) {
@@ -195,6 +201,7 @@ class ForwardServerTest : public Folder {
   UniqueFd listener_;
   uint16_t port_ = 0;
   std::unique_ptr<ForwardServer> server_;
+  std::unique_ptr<Door> door_;  // goes first: it adds to the server
 };
 
 TEST_F(ForwardServerTest, AnswersTheHeaderInOneLine) {
@@ -223,6 +230,108 @@ TEST_F(ForwardServerTest, CarriesManyConnectionsAtOnce) {
     ASSERT_EQ(::recv(clients[i].get(), hi, sizeof hi, MSG_WAITALL), 2);
   }
   server_->Stop();
+}
+
+TEST(AddressTest, NamesWhereHostsComeIn) {
+  EXPECT_EQ(ParseAddress("unix:/run/a.sock")->path, "/run/a.sock");
+  EXPECT_EQ(ParseAddress("vsock:1024")->port, 1024u);
+  EXPECT_EQ(ParseAddress("tcp:1025")->kind, Address::Kind::kTcp);
+  EXPECT_EQ(ParseAddress("serial:vibe.rpc")->path, "vibe.rpc");
+  for (const char* wrong : {"", "unix:", "unix:relative", "vsock:", "vsock:0", "vsock:x",
+                            "tcp:65536", "serial:", "serial:../x", "http://a"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(ParseAddress(wrong).status())) << wrong;
+  }
+}
+
+TEST_F(LogStreamTest, TheMachinesSecretIsOnTheDiskWithItsName) {
+  const std::string secret(64, 'a');
+  EXPECT_EQ(ReadMachineSecret(path_ / "none", path_ / "dev").value(), "");
+  for (const auto& [disk, serial] :
+       {std::pair("vda", "vibe-data"), std::pair("vdb", "vibe-secret")}) {
+    std::filesystem::create_directories(path_ / "block" / disk);
+    std::ofstream(path_ / "block" / disk / "serial") << serial;
+  }
+  std::filesystem::create_directories(path_ / "dev");
+  EXPECT_FALSE(ReadMachineSecret(path_, path_ / "dev").ok()) << "a machine open to all";
+  std::ofstream(path_ / "dev" / "vdb") << secret << "\n" << std::string(447, '\0');
+  EXPECT_EQ(ReadMachineSecret(path_, path_ / "dev").value(), secret);
+  std::ofstream(path_ / "dev" / "vdb") << std::string(512, '\0');
+  EXPECT_FALSE(ReadMachineSecret(path_, path_ / "dev").ok());
+}
+
+TEST(DoorTest, ATcpPortNeedsTheSecret) {
+  EXPECT_TRUE(absl::IsFailedPrecondition(Door::Open({"tcp:1"}, "").status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(Door::Open({"serial:x"}, "").status()));
+}
+
+TEST(SerialGreetingTest, IsFoundHoweverItComesInPieces) {
+  const std::string nonce = "0123456789abcdef0123456789abcdef";
+  const std::string stream = "old\nVIBE secret wrong\nVIBE secret " + nonce + "\nnew";
+  for (size_t piece = 1; piece <= stream.size(); ++piece) {
+    SerialGreeting greeting("secret");
+    std::string rest;
+    bool found = false;
+    for (size_t i = 0; i < stream.size(); i += piece) {
+      const std::string bytes = stream.substr(i, piece);
+      const auto end = greeting.Find(bytes);
+      if (end) {
+        EXPECT_FALSE(found);
+        found = true;
+        rest = bytes.substr(*end);
+      } else if (found) {
+        rest += bytes;
+      }
+    }
+    EXPECT_TRUE(found) << piece;
+    EXPECT_EQ(greeting.nonce(), nonce);
+    EXPECT_EQ(rest, "new") << piece;
+  }
+  SerialGreeting greeting("secret");
+  EXPECT_FALSE(greeting.Find("\nVIBE other " + nonce + "\n")) << "without the secret";
+}
+
+// The port is a socket here: what a host sends when the one before it went away unnoticed.
+TEST(SerialPortTest, AGreetingBeginsAnewInTheMiddleOfAConnection) {
+  int ends[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  const UniqueFd host(ends[0]);
+  absl::Mutex mutex;
+  std::vector<UniqueFd> connections;
+  SerialPort port(UniqueFd(ends[1]), "secret");
+  port.Serve([&](UniqueFd connection) {
+    const absl::MutexLock lock(&mutex);
+    connections.push_back(std::move(connection));
+  });
+  const auto greet = [&](char digit, const std::string& text) {
+    const std::string nonce(32, digit);
+    const std::string bytes = "\nVIBE secret " + nonce + "\n" + text;
+    ASSERT_EQ(::send(host.get(), bytes.data(), bytes.size(), 0),
+              static_cast<ssize_t>(bytes.size()));
+    std::string answer(36, '\0');
+    ASSERT_EQ(::recv(host.get(), answer.data(), answer.size(), MSG_WAITALL), 36);
+    EXPECT_EQ(answer, "OK " + nonce + "\n");
+  };
+  const auto heard = [&](size_t index) {
+    std::string text;
+    while (text.size() < 5) {
+      char bytes[16];
+      const absl::MutexLock lock(&mutex);
+      const ssize_t count = index < connections.size()
+                                ? ::recv(connections[index].get(), bytes, sizeof bytes, 0)
+                                : -1;
+      if (count == 0) {
+        return text + "(end)";
+      }
+      text.append(bytes, count > 0 ? static_cast<size_t>(count) : 0);
+    }
+    return text;
+  };
+  greet('1', "first");
+  EXPECT_EQ(heard(0), "first");
+  greet('2', "again");
+  EXPECT_EQ(heard(1), "again");
+  EXPECT_THAT(heard(0), HasSubstr("(end)"));
+  port.Close();
 }
 
 }  // namespace
