@@ -2,9 +2,9 @@
 # who work on the code.
 
 JOBS ?= $(shell nproc)
-PROGRAMS := vibe vibed vibe-supervisor vibe-logger vibe-native-init
+PROGRAMS := vibe vibed vibe-supervisor vibe-logger vibe-native-init vibe-qemu-keeper
 
-.PHONY: help setup build images demo test test-asan test-tsan bench lint bundle-vm clean
+.PHONY: help setup build images demo test test-asan test-tsan bench lint bundle-vm check-macos clean
 .DEFAULT_GOAL := help
 
 help: ## What can be made
@@ -49,6 +49,9 @@ bundle-vm: ## Build the VM's kernel and initrd into Vibe.app's resources
 	vm-image/build.sh --arch $(VM_ARCH) --distro $(VM_DISTRO) --bin $(VM_BIN) --kernel-format bzimage --out build/vm-image
 	mkdir -p apps/mac-host/VibeHost/Resources
 	cp build/vm-image/kernel build/vm-image/initrd apps/mac-host/VibeHost/Resources/
+
+check-macos: setup ## Compile, analyse and link the Mac's programs against an SDK: make check-macos SDK=DIR
+	@tools/check-macos $(if $(SDK),"$(SDK)")
 
 clean: ## Remove everything that was built (projects and their data stay)
 	rm -rf build build-asan build-tsan build-debug examples/*/images/python examples/*/images/postgres

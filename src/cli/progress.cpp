@@ -169,7 +169,8 @@ std::optional<std::string> PlainProgress::Apply(const ProgressEvent& event) {
       return std::nullopt;
     }
     seen_.push_back({event, quarter});
-    return event.item.empty() ? line : absl::StrCat(line, " ", Escape(event.item));
+    const bool plain = event.item.empty() || event.phase == "ready";
+    return plain ? line : absl::StrCat(line, " ", Escape(event.item));
   }
   if (quarter <= seen->quarter) {
     return std::nullopt;

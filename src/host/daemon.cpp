@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "base/unix_socket.h"
 #include "host/api_server.h"
+#include "host/clock_push.h"
 #include "host/doctor.h"
 #include "host/home.h"
 #include "host/library.h"
@@ -46,6 +47,7 @@ struct Daemon::Parts {
   Projects projects;
   const Doctor doctor;
   const std::string version;
+  std::unique_ptr<ClockPush> clock;
   std::unique_ptr<ProjectWatch> watch;
   std::unique_ptr<ApiServer> server;
 };
@@ -60,6 +62,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Options options) {
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(parts)));
   p.machine->Adopt();
   VIBE_ASSIGN_OR_RETURN(UniqueFd listener, ListenUnix(p.home / kSocketName));
+  p.clock = std::make_unique<ClockPush>(*p.machine, p.supervisor);
   p.watch = std::make_unique<ProjectWatch>(p.projects, *p.machine, p.supervisor, p.ports);
   ApiServer::Options serving;
   serving.version = p.version;
@@ -79,6 +82,7 @@ Daemon::~Daemon() {
   }
   parts_->server.reset();
   parts_->watch.reset();
+  parts_->clock.reset();
 }
 
 }  // namespace vibe::host

@@ -1,5 +1,6 @@
 // vibed: the host's side of Vibe. SIGTERM ends it within two seconds; the machine and its projects
-// run on, and the next vibed finds them again.
+// run on, and the next vibed finds them again. On a Mac the machine belongs to the process: SIGTERM
+// powers it off first, and the next vibed boots it.
 #include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -35,7 +36,12 @@ constexpr size_t kLogFiles = 3;
 // An earlier vibed may be on its way out.
 constexpr absl::Duration kLockPatience = absl::Milliseconds(2500);
 // A request that waits for the machine does not end for our sake.
+#ifdef __APPLE__
+// The machine ends with us and is given the time to sync its disk: vm/vz/vz_machine.h.
+constexpr absl::Duration kLastResort = absl::Seconds(40);
+#else
 constexpr absl::Duration kLastResort = absl::Milliseconds(1700);
+#endif
 
 struct Arguments {
   std::string home;

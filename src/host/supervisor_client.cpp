@@ -185,6 +185,21 @@ absl::StatusOr<v1::DiskUsageResponse> SupervisorClient::DiskUsage() {
                                       kQuick, absl::ZeroDuration(), nullptr);
 }
 
+absl::StatusOr<absl::Duration> SupervisorClient::SyncClock() {
+  v1::SyncClockResponse response;
+  VIBE_RETURN_IF_ERROR(Try(
+      [&](v1::Supervisor::Stub& stub, grpc::ClientContext& context, bool&) {
+        SetDeadline(context, absl::Seconds(2));
+        v1::SyncClockRequest request;  // the time of the call, not of what came before it
+        const timespec now = absl::ToTimespec(absl::Now());
+        request.mutable_time()->set_seconds(now.tv_sec);
+        request.mutable_time()->set_nanos(static_cast<int32_t>(now.tv_nsec));
+        return stub.SyncClock(&context, request, &response);
+      },
+      absl::ZeroDuration(), nullptr));
+  return absl::Nanoseconds(response.offset_nanos());
+}
+
 absl::Status SupervisorClient::Shutdown() {
   return Unary<v1::ShutdownResponse>(&v1::Supervisor::Stub::Shutdown, v1::ShutdownRequest(),
                                      absl::Minutes(2), absl::ZeroDuration(), nullptr)

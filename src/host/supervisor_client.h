@@ -39,6 +39,8 @@ class SupervisorClient {
   // One try, at most 2 s: also the machine's probe.
   absl::StatusOr<v1::HealthResponse> Health();
   absl::StatusOr<v1::DiskUsageResponse> DiskUsage();
+  // Gives the machine this computer's time; how far it was off before. One try, at most 2 s.
+  absl::StatusOr<absl::Duration> SyncClock();
   absl::Status Shutdown();
 
   absl::StatusOr<std::vector<v1::Project>> ListProjects(Cancellation& cancel);

@@ -1,5 +1,5 @@
-// Which machine this host gets: decided by the environment variable VIBE_MACHINE ("auto", "native")
-// and by the platform. Thread-safe.
+// Which machine this host gets: decided by the environment variable VIBE_MACHINE ("auto", "native",
+// "qemu", "vz") and by the platform. Thread-safe.
 #pragma once
 
 #include <filesystem>
@@ -22,8 +22,8 @@ struct Backend {
   std::string reason;  // why this one, for `vibe machine status`
 };
 
-// Starts nothing. InvalidArgument for a name that is none, Unimplemented for a backend that this
-// build or platform does not have.
+// Starts no machine; on Linux it may boot a test guest (qemu/host.h). InvalidArgument for a name
+// that is none, Unimplemented for a backend that this build or platform does not have.
 absl::StatusOr<Backend> MakeBackend(const BackendOptions& options);
 
 }  // namespace vibe::vm

@@ -134,8 +134,7 @@ TEST(BackendsTest, TheChoiceIsExplained) {
 }
 
 TEST(BackendsTest, WhatThereIsNotIsRefusedWithAdvice) {
-  const absl::Status missing =
-      MakeBackend({.home = "/h", .programs = "", .wanted = "qemu"}).status();
+  const absl::Status missing = MakeBackend({.home = "/h", .programs = "", .wanted = "vz"}).status();
   EXPECT_EQ(missing.code(), absl::StatusCode::kUnimplemented);
   EXPECT_NE(AdviceOf(missing), "");
   const absl::Status unknown =

@@ -1,0 +1,261 @@
+#include "vm/qemu/keeper.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <iterator>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/file.h"
+#include "base/status.h"
+#include "init/child.h"
+#include "init/log_pipe.h"
+#include "vm/native/run_record.h"
+#include "vm/qemu/layout.h"
+
+namespace vibe::vm::qemu {
+namespace {
+
+using init::DescribeEnd;
+using init::LogPipe;
+using init::Say;
+
+constexpr int64_t kMaxConsoleBytes = 4 << 20;
+constexpr absl::Duration kLockWait = absl::Seconds(3);
+constexpr absl::Duration kDeviceStart = absl::Seconds(5);
+constexpr absl::Duration kPoll = absl::Milliseconds(5);
+// qemu ends at once on SIGTERM, unless it is stopped.
+constexpr absl::Duration kQemuEnd = absl::Seconds(5);
+
+// Shared with the children, so that it is held as long as any of them lives.
+absl::StatusOr<UniqueFd> Lock(const Layout& layout) {
+  UniqueFd lock(::open(layout.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock.valid()) {
+    return ErrnoError(errno, absl::StrCat("open ", layout.lock().string()));
+  }
+  const absl::Time deadline = absl::Now() + kLockWait;
+  while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) {
+      return ErrnoError(errno, absl::StrCat("lock ", layout.lock().string()));
+    }
+    if (absl::Now() >= deadline) {
+      return WithAdvice(absl::AlreadyExistsError(
+                            absl::StrCat("a machine runs already in ", layout.directory.string())),
+                        "stop it with `vibe machine stop`");
+    }
+    absl::SleepFor(kPoll);
+  }
+  return lock;
+}
+
+std::vector<std::string> Environment() {
+  std::vector<std::string> environment;
+  for (const char* name : {"PATH", "HOME", "TMPDIR", "LANG"}) {
+    if (const char* value = std::getenv(name); value != nullptr) {
+      environment.push_back(absl::StrCat(name, "=", value));
+    }
+  }
+  return environment;
+}
+
+class Keeper {
+ public:
+  Keeper(const KeeperOptions& options, LogPipe console, UniqueFd report)
+      : options_(options),
+        layout_{options.machine},
+        console_(std::move(console)),
+        report_(std::move(report)) {}
+
+  absl::Status Start();
+  void Run();
+  void Clear();
+  void Report(const absl::Status& status);
+
+ private:
+  absl::StatusOr<pid_t> StartProgram(const std::vector<std::string>& command);
+  absl::Status StartDevice();
+  void Reap();
+  void HandleSignals();
+
+  const KeeperOptions& options_;
+  const Layout layout_;
+  LogPipe console_;
+  UniqueFd report_, lock_, signals_;
+  pid_t device_ = 0, qemu_ = 0;
+  absl::Time kill_at_ = absl::InfiniteFuture();
+};
+
+void Keeper::Report(const absl::Status& status) {
+  std::string text = "ok\n";
+  if (!status.ok()) {
+    text = absl::StrCat("error: ", status.message(), "\n");
+    if (const std::string advice = AdviceOf(status); !advice.empty()) {
+      absl::StrAppend(&text, "advice: ", advice, "\n");
+    }
+    Say(text.substr(0, text.find('\n')));
+  }
+  if (::write(report_.get(), text.data(), text.size()) < 0) {
+    Say("whoever started the machine does not listen");
+  }
+  report_.reset();
+}
+
+absl::StatusOr<pid_t> Keeper::StartProgram(const std::vector<std::string>& command) {
+  return init::StartChild({.args = command,
+                           .env = Environment(),
+                           .output = console_.write_end(),
+                           .descriptors = {{lock_.get(), 3}},
+                           .dies_with_parent = true});
+}
+
+// Returns when it listens: qemu connects once.
+absl::Status Keeper::StartDevice() {
+  VIBE_ASSIGN_OR_RETURN(device_, StartProgram(options_.device));
+  const absl::Time deadline = absl::Now() + kDeviceStart;
+  struct stat info {};
+  while (::stat(layout_.device().c_str(), &info) != 0) {
+    console_.Pump();
+    Reap();
+    if (device_ == 0) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          options_.device.front(), " does not run; ", layout_.console_log().string(), " says why"));
+    }
+    if (absl::Now() >= deadline) {
+      return absl::DeadlineExceededError(absl::StrCat(options_.device.front(), " does not answer"));
+    }
+    absl::SleepFor(kPoll);
+  }
+  absl::SleepFor(kPoll);  // between the socket's name and its queue
+  return absl::OkStatus();
+}
+
+absl::Status Keeper::Start() {
+  VIBE_ASSIGN_OR_RETURN(lock_, Lock(layout_));
+  VIBE_ASSIGN_OR_RETURN(signals_, init::SignalDescriptor());
+  for (const std::filesystem::path& stale :
+       {layout_.control(), layout_.device(), layout_.vsock(), layout_.port(), layout_.paused(),
+        layout_.children()}) {
+    VIBE_RETURN_IF_ERROR(RemoveAll(stale));
+  }
+  VIBE_ASSIGN_OR_RETURN(const native::RunRecord self, native::RecordOf(::getpid()));
+  VIBE_RETURN_IF_ERROR(ReplaceFile(layout_.record(), native::FormatRecord(self), 0600));
+  if (!options_.device.empty()) {
+    VIBE_RETURN_IF_ERROR(StartDevice());
+  }
+  VIBE_ASSIGN_OR_RETURN(qemu_, StartProgram(options_.qemu));
+  std::string children;  // for who pauses the machine
+  for (const pid_t pid : {qemu_, device_}) {
+    if (pid != 0) {
+      VIBE_ASSIGN_OR_RETURN(const native::RunRecord child, native::RecordOf(pid));
+      absl::StrAppend(&children, native::FormatRecord(child));
+    }
+  }
+  return ReplaceFile(layout_.children(), children, 0600);
+}
+
+void Keeper::Reap() {
+  int status = 0;
+  for (pid_t pid = 0; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) {
+    if (pid == qemu_) {
+      qemu_ = 0;
+      Say(absl::StrCat("qemu ", DescribeEnd(status)));
+    } else if (pid == device_) {
+      device_ = 0;
+      Say(absl::StrCat("the vsock device ", DescribeEnd(status)));
+      if (qemu_ != 0 && kill_at_ == absl::InfiniteFuture()) {
+        // A machine that nobody can reach is of no use; a new one is.
+        Say("the machine ends with it");
+        ::kill(qemu_, SIGTERM);
+        kill_at_ = absl::Now() + kQemuEnd;
+      }
+    }
+  }
+}
+
+void Keeper::HandleSignals() {
+  for (int signal = init::NextSignal(signals_); signal != 0; signal = init::NextSignal(signals_)) {
+    if (signal == SIGTERM || signal == SIGINT) {
+      Say("asked to end");
+      ::kill(qemu_, SIGTERM);
+      kill_at_ = std::min(kill_at_, absl::Now() + kQemuEnd);
+    }
+  }
+}
+
+void Keeper::Run() {
+  while (qemu_ != 0) {
+    pollfd polls[] = {{signals_.get(), POLLIN, 0}, {console_.read_end(), POLLIN, 0}};
+    int timeout = -1;
+    if (kill_at_ < absl::InfiniteFuture()) {
+      const absl::Duration left = absl::Ceil(kill_at_ - absl::Now(), absl::Milliseconds(1));
+      timeout = static_cast<int>(std::clamp<int64_t>(absl::ToInt64Milliseconds(left), 0, 60'000));
+    }
+    ::poll(polls, std::size(polls), timeout);
+    HandleSignals();
+    Reap();
+    console_.Pump();
+    if (qemu_ != 0 && absl::Now() >= kill_at_) {
+      ::kill(qemu_, SIGKILL);
+      kill_at_ = absl::Now() + absl::Seconds(1);
+    }
+  }
+}
+
+void Keeper::Clear() {
+  for (const pid_t pid : {qemu_, device_}) {
+    if (pid != 0) {
+      ::kill(pid, SIGKILL);
+      ::waitpid(pid, nullptr, 0);
+    }
+  }
+  if (lock_.valid()) {  // without it all this is another machine's
+    ::unlink(layout_.record().c_str());
+    for (const std::filesystem::path& path :
+         {layout_.control(), layout_.device(), layout_.vsock(), layout_.port()}) {
+      ::unlink(path.c_str());
+    }
+    // Free only when this process is gone: whoever takes the lock then knows that nothing is left.
+    (void)lock_.release();
+  }
+  console_.Pump();
+}
+
+}  // namespace
+
+int Keep(const KeeperOptions& options, UniqueFd report) {
+  const Layout layout{options.machine};
+  absl::StatusOr<LogPipe> console =
+      LogPipe::Make(layout.console_log(), kMaxConsoleBytes, LogPipe::Stamp::kTime);
+  if (!console.ok()) {
+    const std::string text = absl::StrCat("error: ", console.status().message(), "\n");
+    return ::write(report.get(), text.data(), text.size()) < 0 ? 2 : 1;
+  }
+  // A console that nobody empties must not stop those who write to it.
+  ::fcntl(console->write_end(), F_SETFL, O_NONBLOCK);
+  const UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  ::dup2(null.get(), STDIN_FILENO);
+  ::dup2(console->write_end(), STDOUT_FILENO);
+  ::dup2(console->write_end(), STDERR_FILENO);
+  Say("---- start");
+  Keeper keeper(options, *std::move(console), std::move(report));
+  const absl::Status status = keeper.Start();
+  keeper.Report(status);
+  if (status.ok()) {
+    keeper.Run();
+  }
+  keeper.Clear();
+  return status.ok() ? 0 : 1;
+}
+
+}  // namespace vibe::vm::qemu
