@@ -233,7 +233,7 @@ def guest_packages(**changes):
         "crun": dict(files=[("usr/bin/crun", program)], depends="so:libthing.so.1", repository="community"),
         "cni-plugins": dict(
             files=[
-                (f"usr/libexec/cni/{n}", program) for n in ("bridge", "host-local", "loopback", "portmap")
+                (f"usr/libexec/cni/{n}", program) for n in ("bridge", "host-local", "loopback", "portmap", "static")
             ],
             depends="so:libthing.so.1",
             repository="community",

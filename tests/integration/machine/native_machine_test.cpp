@@ -2,6 +2,7 @@
 #include "vm/native/native_machine.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
@@ -234,6 +235,10 @@ TEST_F(NativeMachineTest, AMachineThatLostItsHostHalfIsClearedAwayAndStartsAgain
   ASSERT_EQ(machine.status().state, MachineState::kReady);
   const pid_t before = subject.HostHalf();
   const std::string net = Namespace(subject.MachineHalf(), "net");
+  // Kept open, so that the new machine's namespace cannot get the number of the old one.
+  const UniqueFd kept(
+      open(absl::StrCat("/proc/", subject.MachineHalf(), "/ns/net").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(kept.valid());
   ASSERT_EQ(kill(before, SIGKILL), 0);
   EXPECT_TRUE(Eventually([&] {
     return machine.status().recoveries == 1 && machine.status().state == MachineState::kReady;

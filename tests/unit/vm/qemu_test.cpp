@@ -190,13 +190,16 @@ TEST_F(QemuTest, NobodyThereIsUnavailable) {
 }
 
 TEST_F(QemuTest, TheVsockDeviceIsAskedForThePort) {
-  const Peer device(
-      layout_.vsock(),
-      {[](const UniqueFd& host) {
-         EXPECT_EQ(ReadLineBy(host, 64, Soon()).value(), "CONNECT 1024");
-         Say(host, "OK 1073741824\nwhat the guest says first");
-       },
-       [](const UniqueFd&) {}, Listen, [](const UniqueFd& host) { Say(host, "SSH-2.0\n"); }});
+  const Peer device(layout_.vsock(),
+                    {[](const UniqueFd& host) {
+                       EXPECT_EQ(ReadLineBy(host, 64, Soon()).value(), "CONNECT 1024");
+                       Say(host, "OK 1073741824\nwhat the guest says first");
+                     },
+                     [](const UniqueFd&) {}, Listen,
+                     [](const UniqueFd& host) {
+                       EXPECT_EQ(ReadLineBy(host, 64, Soon()).value(), "CONNECT 1025");
+                       Say(host, "SSH-2.0\n");
+                     }});
   const Boot boot;
   const auto stream = DialGuest(layout_, boot, rpc::kSupervisorPort, Soon());
   ASSERT_TRUE(stream.ok()) << stream.status();
