@@ -48,8 +48,10 @@ class LoggerUnderShim : public ::testing::Test {
     vibe::testing::ImageServer server(vibe::testing::PayloadImage());
     VIBE_RETURN_IF_ERROR(images_->EnsureImage(kNamespace, kImage, server.opener(), nullptr));
     VIBE_ASSIGN_OR_RETURN(const images::InspectedImage image, images_->Inspect(kNamespace, kImage));
-    VIBE_RETURN_IF_ERROR(
-        client_->PrepareSnapshot(kNamespace, "", "c", image.chain_id, {}).status());
+    VIBE_RETURN_IF_ERROR(client_
+                             ->PrepareSnapshot(kNamespace, "", "c", image.chain_id,
+                                               {{"containerd.io/gc.root", "true"}})
+                             .status());
     const nlohmann::json spec = {
         {"ociVersion", "1.0.2"},
         {"process",
