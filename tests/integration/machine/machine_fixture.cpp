@@ -1,5 +1,6 @@
 #include "machine_fixture.h"
 
+#include <fcntl.h>
 #include <grpcpp/create_channel_posix.h>
 #include <grpcpp/grpcpp.h>
 #include <unistd.h>
@@ -79,6 +80,10 @@ bool Eventually(const std::function<bool()>& condition, absl::Duration patience)
 std::string Namespace(pid_t pid, const std::string& kind) {
   std::error_code error;
   return fs::read_symlink(absl::StrCat("/proc/", pid, "/ns/", kind), error).string();
+}
+
+UniqueFd KeepNamespace(pid_t pid, const std::string& kind) {
+  return UniqueFd(::open(absl::StrCat("/proc/", pid, "/ns/", kind).c_str(), O_RDONLY | O_CLOEXEC));
 }
 
 std::vector<pid_t> ProcessesIn(const std::string& ns, const std::string& kind) {

@@ -13,6 +13,7 @@
 
 #include "absl/time/time.h"
 #include "base/subprocess.h"
+#include "base/unique_fd.h"
 #include "vm/native/native_machine.h"
 
 namespace vibe::vm::native::testing {
@@ -67,6 +68,8 @@ class NativeMachineTest : public ::testing::Test {
 
 // Of /proc/<pid>/ns/<kind>: "net:[4026531840]"; empty when the process is gone.
 std::string Namespace(pid_t pid, const std::string& kind);
+// Holds a namespace, so that no later one gets its number.
+UniqueFd KeepNamespace(pid_t pid, const std::string& kind);
 // Processes that are in the namespace.
 std::vector<pid_t> ProcessesIn(const std::string& ns, const std::string& kind);
 

@@ -2,7 +2,6 @@
 #include "vm/native/native_machine.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
@@ -158,6 +157,9 @@ TEST_F(NativeMachineTest, KillLeavesNothing) {
   ASSERT_NE(RunContainer(subject, directory_ / "rootfs"), 0);
   const std::string net = Namespace(subject.MachineHalf(), "net");
   const std::string mounts = Namespace(subject.MachineHalf(), "mnt");
+  const UniqueFd kept_net = KeepNamespace(subject.MachineHalf(), "net");
+  const UniqueFd kept_mounts = KeepNamespace(subject.MachineHalf(), "mnt");
+  ASSERT_TRUE(kept_net.valid() && kept_mounts.valid());
   std::set<RunRecord, bool (*)(const RunRecord&, const RunRecord&)> processes(
       [](const RunRecord& a, const RunRecord& b) { return a.pid < b.pid; });
   const Cgroup cgroup(CgroupHierarchies().value(), CgroupName(subject.layout().directory));
@@ -235,9 +237,7 @@ TEST_F(NativeMachineTest, AMachineThatLostItsHostHalfIsClearedAwayAndStartsAgain
   ASSERT_EQ(machine.status().state, MachineState::kReady);
   const pid_t before = subject.HostHalf();
   const std::string net = Namespace(subject.MachineHalf(), "net");
-  // Kept open, so that the new machine's namespace cannot get the number of the old one.
-  const UniqueFd kept(
-      open(absl::StrCat("/proc/", subject.MachineHalf(), "/ns/net").c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd kept = KeepNamespace(subject.MachineHalf(), "net");
   ASSERT_TRUE(kept.valid());
   ASSERT_EQ(kill(before, SIGKILL), 0);
   EXPECT_TRUE(Eventually([&] {
