@@ -20,6 +20,7 @@
 #include "absl/time/clock.h"
 #include "base/file.h"
 #include "base/status.h"
+#include "init/background.h"
 #include "init/backoff.h"
 #include "init/child.h"
 #include "init/machine_side.h"
@@ -29,7 +30,6 @@ namespace vibe::init {
 namespace native = vm::native;
 namespace {
 
-constexpr absl::Duration kLockWait = absl::Seconds(3);
 constexpr absl::Duration kSetUpLimit = absl::Seconds(20);
 constexpr absl::Duration kPowerOffLimit = absl::Seconds(20);  // the machine's half needs 15 at most
 constexpr absl::Duration kClearLimit = absl::Seconds(5);
@@ -143,7 +143,7 @@ absl::Status Host::StartMachine() {
 }
 
 absl::Status Host::Start() {
-  VIBE_ASSIGN_OR_RETURN(lock_, LockMachine(plan_.layout));
+  VIBE_ASSIGN_OR_RETURN(lock_, LockMachine(plan_.layout.lock(), plan_.layout.directory));
   VIBE_ASSIGN_OR_RETURN(signals_, SignalDescriptor());
   // What a machine left that was killed together with its host's half.
   const absl::Time deadline = absl::Now() + kClearLimit;
@@ -317,26 +317,6 @@ void Host::Clear() {
 }
 
 }  // namespace
-
-absl::StatusOr<UniqueFd> LockMachine(const native::Layout& layout) {
-  UniqueFd lock(::open(layout.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!lock.valid()) {
-    return ErrnoError(errno, absl::StrCat("open ", layout.lock().string()));
-  }
-  const absl::Time deadline = absl::Now() + kLockWait;
-  while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) {
-      return ErrnoError(errno, absl::StrCat("lock ", layout.lock().string()));
-    }
-    if (absl::Now() >= deadline) {
-      return WithAdvice(absl::AlreadyExistsError(
-                            absl::StrCat("a machine runs already in ", layout.directory.string())),
-                        "stop it with `vibe machine stop`");
-    }
-    absl::SleepFor(absl::Milliseconds(10));
-  }
-  return lock;
-}
 
 int RunHost(Plan plan, LogPipe console, UniqueFd report) {
   absl::StatusOr<LogPipe> uplink_log =

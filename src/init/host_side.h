@@ -9,10 +9,6 @@
 
 namespace vibe::init {
 
-// Excludes another machine in the same directory as long as the result lives; waits a moment for
-// one that is ending.
-absl::StatusOr<UniqueFd> LockMachine(const vm::native::Layout& layout);
-
 // Runs the machine to its end. Writes "ok\n" or an error for the user (see main.cpp) to `report` as
 // soon as it is known whether the machine runs. One thread; standard error must be the console's
 // pipe.

@@ -3,7 +3,6 @@
 // and on standard error "error: …" and maybe "advice: …".
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -17,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status.h"
+#include "init/background.h"
 #include "init/host_side.h"
 #include "init/log_pipe.h"
 #include "init/network.h"
@@ -34,14 +34,6 @@ struct Options {
   fs::path supervisor;
   bool uplink = true;
 };
-
-int Fail(const absl::Status& status) {
-  Say(absl::StrCat("error: ", status.message()));
-  if (const std::string advice = AdviceOf(status); !advice.empty()) {
-    Say(absl::StrCat("advice: ", advice));
-  }
-  return 1;
-}
 
 absl::StatusOr<Plan> MakePlan(const Options& options) {
   if (::geteuid() != 0) {
@@ -61,22 +53,6 @@ absl::StatusOr<Plan> MakePlan(const Options& options) {
   return plan;
 }
 
-// What we were started with is not the machine's: signals, descriptors, directory.
-void Detach() {
-  ::setsid();
-  if (::chdir("/") != 0) {
-    Say("cannot go to /");
-  }
-  for (int signal = 1; signal < NSIG; ++signal) {
-    ::signal(signal, SIG_DFL);
-  }
-  ::signal(SIGPIPE, SIG_IGN);
-  ::signal(SIGHUP, SIG_IGN);
-  sigset_t none;
-  sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
-}
-
 void RedirectTo(int console) {
   const UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   ::dup2(null.get(), STDIN_FILENO);
@@ -85,7 +61,6 @@ void RedirectTo(int console) {
 }
 
 int RunDetached(Plan plan, UniqueFd report) {
-  Detach();
   absl::StatusOr<LogPipe> console =
       LogPipe::Make(plan.layout.console_log(), kMaxConsoleBytes, LogPipe::Stamp::kTime);
   if (!console.ok()) {
@@ -112,32 +87,9 @@ int Start(const Options& options) {
     return Fail(plan.status());
   }
   plan->uplink = options.uplink;
-  int report[2];
-  if (::pipe2(report, O_CLOEXEC) != 0) {
-    return Fail(ErrnoError(errno, "make a pipe"));
-  }
-  const pid_t pid = ::fork();
-  if (pid < 0) {
-    return Fail(ErrnoError(errno, "fork"));
-  }
-  if (pid == 0) {
-    ::close(report[0]);
-    ::_exit(RunDetached(*std::move(plan), UniqueFd(report[1])));
-  }
-  ::close(report[1]);
-  std::string text;
-  char buffer[4096];
-  for (ssize_t count = 0;
-       (count = ::read(report[0], buffer, sizeof buffer)) > 0 || (count < 0 && errno == EINTR);) {
-    text.append(buffer, count > 0 ? static_cast<size_t>(count) : 0);
-  }
-  if (text == "ok\n") {
-    return 0;
-  }
-  if (text.empty()) {
-    return Fail(absl::InternalError("the machine ended while it was set up"));
-  }
-  return ::write(STDERR_FILENO, text.data(), text.size()) < 0 ? 2 : 1;
+  return StartInBackground(
+      [&](UniqueFd report) { return RunDetached(*std::move(plan), std::move(report)); },
+      "the machine ended while it was set up");
 }
 
 }  // namespace

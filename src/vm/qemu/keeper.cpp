@@ -19,6 +19,7 @@
 #include "absl/time/clock.h"
 #include "base/file.h"
 #include "base/status.h"
+#include "init/background.h"
 #include "init/child.h"
 #include "init/log_pipe.h"
 #include "vm/native/run_record.h"
@@ -32,32 +33,10 @@ using init::LogPipe;
 using init::Say;
 
 constexpr int64_t kMaxConsoleBytes = 4 << 20;
-constexpr absl::Duration kLockWait = absl::Seconds(3);
 constexpr absl::Duration kDeviceStart = absl::Seconds(5);
 constexpr absl::Duration kPoll = absl::Milliseconds(5);
 // qemu ends at once on SIGTERM, unless it is stopped.
 constexpr absl::Duration kQemuEnd = absl::Seconds(5);
-
-// Shared with the children, so that it is held as long as any of them lives.
-absl::StatusOr<UniqueFd> Lock(const Layout& layout) {
-  UniqueFd lock(::open(layout.lock().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!lock.valid()) {
-    return ErrnoError(errno, absl::StrCat("open ", layout.lock().string()));
-  }
-  const absl::Time deadline = absl::Now() + kLockWait;
-  while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) {
-      return ErrnoError(errno, absl::StrCat("lock ", layout.lock().string()));
-    }
-    if (absl::Now() >= deadline) {
-      return WithAdvice(absl::AlreadyExistsError(
-                            absl::StrCat("a machine runs already in ", layout.directory.string())),
-                        "stop it with `vibe machine stop`");
-    }
-    absl::SleepFor(kPoll);
-  }
-  return lock;
-}
 
 std::vector<std::string> Environment() {
   std::vector<std::string> environment;
@@ -141,7 +120,7 @@ absl::Status Keeper::StartDevice() {
 }
 
 absl::Status Keeper::Start() {
-  VIBE_ASSIGN_OR_RETURN(lock_, Lock(layout_));
+  VIBE_ASSIGN_OR_RETURN(lock_, init::LockMachine(layout_.lock(), layout_.directory));
   VIBE_ASSIGN_OR_RETURN(signals_, init::SignalDescriptor());
   for (const std::filesystem::path& stale :
        {layout_.control(), layout_.device(), layout_.vsock(), layout_.port(), layout_.paused(),
