@@ -4,7 +4,7 @@
 JOBS ?= $(shell nproc)
 PROGRAMS := vibe vibed vibe-supervisor vibe-logger vibe-native-init vibe-qemu-keeper
 
-.PHONY: help setup build images demo test test-asan test-tsan bench lint bundle-vm check-macos clean
+.PHONY: help setup build images demo vm test test-asan test-tsan bench lint bundle-vm check-macos clean
 .DEFAULT_GOAL := help
 
 help: ## What can be made
@@ -19,8 +19,12 @@ build: setup build/build.ninja ## Build the programs into build/bin
 images: setup ## Build the images of the example apps
 	examples/images/build
 
-demo: build images ## Open the bookmarks app and print its address
-	@tools/demo
+demo: build images $(if $(filter qemu,$(MACHINE)),vm) ## Open the bookmarks app and print its address; MACHINE=qemu: in a VM
+	@tools/demo $(MACHINE)
+
+vm: build ## Build the image of the VM that qemu boots
+	@ninja -C build -j $(JOBS) vibe-init
+	@tools/build-vm
 
 test: setup build/build.ninja images ## Build everything and run all tests
 	ninja -C build -j $(JOBS)
@@ -46,7 +50,7 @@ VM_ARCH ?= $(shell uname -m | sed 's/arm64/aarch64/')
 VM_DISTRO ?= alpine
 VM_BIN ?= build/bin
 bundle-vm: ## Build the VM's kernel and initrd into Vibe.app's resources
-	vm-image/build.sh --arch $(VM_ARCH) --distro $(VM_DISTRO) --bin $(VM_BIN) --kernel-format bzimage --out build/vm-image
+	vm-image/build.sh --arch $(VM_ARCH) --distro $(VM_DISTRO) --bin $(VM_BIN) --out build/vm-image
 	mkdir -p apps/mac-host/VibeHost/Resources
 	cp build/vm-image/kernel build/vm-image/initrd apps/mac-host/VibeHost/Resources/
 

@@ -1,100 +1,16 @@
-#include <poll.h>
-#include <unistd.h>
-
-#include <atomic>
-#include <cerrno>
-#include <csignal>
-#include <thread>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
-#include "base/unique_fd.h"
 #include "cli/commands.h"
-#include "cli/error_text.h"
 #include "cli/log_lines.h"
+#include "cli/log_stream.h"
 #include "cli/project.h"
-#include "cli/signals.h"
 
 namespace vibe::cli {
 namespace {
-
-constexpr size_t kFlushBytes = 64 << 10;
-
-// Calls back when the reader of stdout goes away, so that `logs -f | head` ends even when no line
-// comes.
-class ReaderWatch {
- public:
-  explicit ReaderWatch(std::function<void()> on_gone) {
-    int fds[2];
-    if (::pipe(fds) != 0) {
-      return;  // the next line that is written will tell
-    }
-    wake_.reset(fds[0]);
-    waker_.reset(fds[1]);
-    thread_ = std::thread([this, gone = std::move(on_gone)] {
-      while (true) {
-        // With no event asked for, only the end of the pipe and errors are reported.
-        pollfd waits[2] = {{wake_.get(), POLLIN, 0}, {STDOUT_FILENO, 0, 0}};
-        if (::poll(waits, 2, -1) < 0 && errno == EINTR) {
-          continue;
-        }
-        if (waits[0].revents == 0 && waits[1].revents != 0) {
-          gone();
-        }
-        return;
-      }
-    });
-  }
-  ~ReaderWatch() {
-    waker_.reset();
-    if (thread_.joinable()) {
-      thread_.join();
-    }
-  }
-  ReaderWatch(const ReaderWatch&) = delete;
-  ReaderWatch& operator=(const ReaderWatch&) = delete;
-
- private:
-  UniqueFd wake_;
-  UniqueFd waker_;
-  std::thread thread_;
-};
-
-// Lines on their way to stdout: many at once while they come fast, each at once while they are
-// followed.
-class Output {
- public:
-  explicit Output(const Session& session, bool follow) : session_(session), follow_(follow) {}
-
-  // False when the reader is gone.
-  absl::StatusOr<bool> Write(absl::string_view text) {
-    session_.Write(text);
-    pending_ += text.size();
-    if (!follow_ && pending_ < kFlushBytes) {
-      return true;
-    }
-    pending_ = 0;
-    return FlushOutput();
-  }
-
- private:
-  const Session& session_;
-  const bool follow_;
-  size_t pending_ = 0;
-};
-
-ApiRequest LogsRequest(const Invocation& invocation) {
-  ApiRequest request;
-  request.target = ProjectTarget(invocation.name,
-                                 absl::StrCat("/logs?tail=", invocation.tail,
-                                              "&follow=", invocation.follow ? "true" : "false"));
-  if (!invocation.service.empty()) {
-    absl::StrAppend(&request.target, "&service=", PercentEncode(invocation.service));
-  }
-  // A service may be silent for days.
-  request.idle = invocation.follow ? absl::InfiniteDuration() : absl::Seconds(60);
-  return request;
-}
 
 absl::StatusOr<std::vector<std::string>> ServicesOf(ApiClient& client, const std::string& name) {
   ApiRequest request;
@@ -107,65 +23,27 @@ absl::StatusOr<std::vector<std::string>> ServicesOf(ApiClient& client, const std
   return services;
 }
 
-// What ended the transfer when it was not vibed.
-enum class Ending { kNone, kInterrupted, kReaderGone };
-
-absl::Status Transfer(Session& session, ApiClient& client, const Invocation& invocation,
-                      std::atomic<Ending>& ending) {
-  VIBE_RETURN_IF_ERROR(session.Ready([&] { return ending != Ending::kNone; }));
-  VIBE_ASSIGN_OR_RETURN(const std::vector<std::string> services,
-                        ServicesOf(client, invocation.name));
-  LogStyle style;
-  style.prefix = invocation.service.empty();
-  style.escape = session.out().terminal;
-  style.color = session.out().color;
-  LogRenderer renderer(services, style);
-  Output output(session, invocation.follow);
-  Json lines = Json::array();
-  VIBE_RETURN_IF_ERROR(
-      client.Stream(LogsRequest(invocation), [&](const Json& record) -> absl::Status {
-        if (session.json() && !invocation.follow) {
-          lines.push_back(record);
-          return absl::OkStatus();
-        }
-        VIBE_ASSIGN_OR_RETURN(const bool reader,
-                              output.Write(session.json() ? absl::StrCat(Dump(record), "\n")
-                                                          : renderer.Render(ParseLogLine(record))));
-        if (!reader) {
-          ending = Ending::kReaderGone;
-          return absl::CancelledError("nobody reads the output");
-        }
-        return absl::OkStatus();
-      }));
-  if (session.json() && !invocation.follow) {
-    session.Print("", Json{{"lines", std::move(lines)}});
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<int> RunLogs(Session& session, const Invocation& invocation) {
-  const std::unique_ptr<ApiClient> client = session.NewClient();
-  std::atomic<Ending> ending = Ending::kNone;
-  const auto end = [&](Ending why) {
-    ending = why;
-    client->Cancel();
-  };
-  absl::Status status;
-  {
-    const SignalWatch signals({SIGINT, SIGTERM, SIGHUP}, [&](int) { end(Ending::kInterrupted); });
-    const ReaderWatch reader([&] { end(Ending::kReaderGone); });
-    status = Transfer(session, *client, invocation, ending);
+  LogQuery query;
+  query.target = ProjectTarget(
+      invocation.name, absl::StrCat("/logs?", LogParameters(invocation.tail, invocation.follow)));
+  if (!invocation.service.empty()) {
+    absl::StrAppend(&query.target, "&service=", PercentEncode(invocation.service));
   }
-  if (ending == Ending::kReaderGone) {
-    return kExitOk;
-  }
-  if (ending == Ending::kInterrupted && invocation.follow) {
-    return kExitInterrupted;  // the way to end it: nothing went wrong
-  }
-  VIBE_RETURN_IF_ERROR(status);
-  return kExitOk;
+  query.follow = invocation.follow;
+  return ShowLog(session, query, [&](ApiClient& client) -> absl::StatusOr<LineRenderer> {
+    VIBE_ASSIGN_OR_RETURN(const std::vector<std::string> services,
+                          ServicesOf(client, invocation.name));
+    LogStyle style;
+    style.prefix = invocation.service.empty();
+    style.escape = session.out().terminal;
+    style.color = session.out().color;
+    const auto renderer = std::make_shared<LogRenderer>(services, style);
+    return LineRenderer(
+        [renderer](const Json& record) { return renderer->Render(ParseLogLine(record)); });
+  });
 }
 
 }  // namespace vibe::cli

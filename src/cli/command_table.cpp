@@ -38,6 +38,14 @@ OptionText StopTimeout() {
                "how long services may take to end before they are killed (30)");
 }
 
+OptionText Follow() {
+  return Flag({"-f", "--follow"}, "go on with new lines until Ctrl-C");
+}
+
+OptionText Tail() {
+  return Value({"-n", "--tail"}, "N", "how many lines to begin with (100)");
+}
+
 CommandText Open() {
   return {
       "open",
@@ -104,21 +112,20 @@ CommandText Ps() {
 }
 
 CommandText Logs() {
-  return {"logs",
-          "show what the services wrote",
-          "Shows the last lines of the services' output, oldest first. On a terminal control "
-          "characters are "
-          "shown as escapes; into a pipe or a file lines go as they were written. Each line begins "
-          "with its service unless one was chosen.\n\n"
-          "With --json the lines are one document; with --json and --follow each line is a "
-          "document of its own.",
-          {ProjectName(), Flag({"-f", "--follow"}, "go on with new lines until Ctrl-C"),
-           Value({"-n", "--tail"}, "N", "how many lines to begin with (100)"),
-           Value({"-s", "--service"}, "SERVICE", "this service only")},
-          {},
-          {{"vibe logs notes", "the last 100 lines"},
-           {"vibe logs -f -n 0 notes", "only what comes from now on"},
-           {"vibe logs -s db notes > db.log", "one service, into a file"}}};
+  return {
+      "logs",
+      "show what the services wrote",
+      "Shows the last lines of the services' output, oldest first. On a terminal control "
+      "characters are "
+      "shown as escapes; into a pipe or a file lines go as they were written. Each line begins "
+      "with its service unless one was chosen.\n\n"
+      "With --json the lines are one document; with --json and --follow each line is a "
+      "document of its own.",
+      {ProjectName(), Follow(), Tail(), Value({"-s", "--service"}, "SERVICE", "this service only")},
+      {},
+      {{"vibe logs notes", "the last 100 lines"},
+       {"vibe logs -f -n 0 notes", "only what comes from now on"},
+       {"vibe logs -s db notes > db.log", "one service, into a file"}}};
 }
 
 CommandText Exec() {
@@ -158,6 +165,77 @@ CommandText Rm() {
        {"vibe rm notes --keep-data --yes", "keep the data, ask nothing"}}};
 }
 
+OptionText SnapshotId() {
+  return Argument("ID", "the snapshot's id, or as much of it as names only one");
+}
+
+CommandText Save() {
+  OptionText label = Value({"--label"}, "KEY=VALUE", "a label; may be given several times");
+  label.repeated = true;
+  return {"save",
+          "take a snapshot of a project's data",
+          "Takes a snapshot of all data of a project at one instant, while it runs: it takes "
+          "milliseconds and no space until the data changes. Databases are saved so that the "
+          "snapshot opens as a whole; what is checked afterwards is in `vibe snapshots`. Old "
+          "snapshots give way when there are more than the manifest's state.retention allows.",
+          {ProjectName(), Value({"-m", "--message"}, "TEXT", "what it is for"), label},
+          {},
+          {{"vibe save notes", "before something risky"},
+           {"vibe save notes -m 'before the import' --label by=me", "with a word about it"}}};
+}
+
+CommandText Snapshots() {
+  return {"snapshots",
+          "list the snapshots of a project",
+          "Lists the snapshots of a project, newest first, with what is to be said against one.",
+          {ProjectName()},
+          {},
+          {{"vibe snapshots notes", "all of them"},
+           {"vibe snapshots notes --json | jq -r '.snapshots[0].id'", "the newest, for a script"}}};
+}
+
+CommandText Restore() {
+  return {"restore",
+          "put a project's data back to a snapshot",
+          "Stops the project, puts the data of a snapshot in the place of its own, and starts it "
+          "when it ran. Before that, a snapshot of the present data is taken, so that a restore "
+          "can be undone. If a step fails, the present data stays.",
+          {ProjectName(), SnapshotId(),
+           Flag({"--no-safety"}, "take no snapshot of the present data: it is lost"),
+           Flag({"--verify"}, "compare every byte of the snapshot with its digests first")},
+          {},
+          {{"vibe restore notes 4f1c", "the data as it was"},
+           {"vibe restore notes 4f1c --verify", "after a disk had errors"}}};
+}
+
+CommandText Duplicate() {
+  return {"duplicate",
+          "make a new project with a copy of another's data",
+          "Makes a project NEW of the same app with a copy of the data, at once and without "
+          "taking space until one of the two changes. It has addresses of its own; neither "
+          "secrets nor what was allowed to the first are copied. Opening it asks, and starts it.",
+          {ProjectName(), Argument("NEW", "the name of the new project"),
+           Value({"--from"}, "ID", "the data of this snapshot; without it, of now")},
+          {},
+          {{"vibe duplicate notes trial", "a copy to try things with"},
+           {"vibe duplicate notes march --from 4f1c", "as it was in a snapshot"}}};
+}
+
+CommandText Snapshot() {
+  CommandText snapshot;
+  snapshot.name = "snapshot";
+  snapshot.summary = "remove a snapshot";
+  snapshot.description =
+      "What can be done with one snapshot. `vibe save` takes one, `vibe snapshots` lists them.";
+  snapshot.subcommands = {{"rm",
+                           "remove a snapshot",
+                           "Removes a snapshot; the project's data and its other snapshots stay.",
+                           {ProjectName(), SnapshotId()},
+                           {},
+                           {{"vibe snapshot rm notes 4f1c", "get its space back"}}}};
+  return snapshot;
+}
+
 CommandText Validate() {
   return {"validate",
           "check a manifest",
@@ -174,10 +252,10 @@ CommandText Validate() {
 CommandText Machine() {
   CommandText machine;
   machine.name = "machine";
-  machine.summary = "show, start or stop the machine that runs the apps";
+  machine.summary = "show, start, stop or reset the machine that runs the apps";
   machine.description =
       "All projects run in one Linux machine, which is started when it is first needed. These "
-      "commands show it, start it ahead of time, or stop it to get its memory back.";
+      "commands show it, start it ahead of time, stop it to get its memory back, or begin anew.";
   machine.subcommands = {
       {"status",
        "show the state of the machine",
@@ -193,12 +271,46 @@ CommandText Machine() {
        {{"vibe machine start", "before the first app is opened"}}},
       {"stop",
        "stop the machine",
-       "Stops all services cleanly, then the machine. Data stays. The projects that were running "
-       "run "
-       "again when the machine is started.",
+       "Stops the machine. Data stays, and the projects that were running run again when the "
+       "machine "
+       "is started. A virtual machine is suspended where it can be: its memory is saved, services "
+       "stand still, and the next start goes on where they were. With --off, and where machines "
+       "cannot be saved, all services are stopped cleanly first.",
+       {Flag({"--off"}, "power off; the next start boots")},
+       {},
+       {{"vibe machine stop", "get its memory and processors back"},
+        {"vibe machine stop --off", "and begin with a boot the next time"}}},
+      {"restart",
+       "stop the machine and start it again",
+       "Stops all services cleanly and then the machine, and boots it again. The projects that "
+       "were "
+       "running run again. A stopped machine is started.",
        {},
        {},
-       {{"vibe machine stop", "stop everything"}}},
+       {{"vibe machine restart", "when something in it is not as it should be"}}},
+      {"logs",
+       "show what the machine said",
+       "Shows the last lines of the machine's console, oldest first: its kernel, its first "
+       "process, "
+       "and what went wrong with it. Works while the machine is stopped. On a terminal control "
+       "characters are shown as escapes.\n\n"
+       "With --json the lines are one document; with --json and --follow each line is a document "
+       "of "
+       "its own.",
+       {Follow(), Tail()},
+       {},
+       {{"vibe machine logs", "the last 100 lines"},
+        {"vibe machine logs -n 20 -f", "the last 20, and then what comes"}}},
+      {"reset",
+       "delete all projects and begin with an empty machine",
+       "Stops the machine, by force when it does not listen, and deletes its disk: all projects, "
+       "their data and all images. The apps' own folders are not touched; open them again "
+       "afterwards. For a machine that does not start any more, such as one whose disk is damaged. "
+       "Says what would go and asks first on a terminal; without one --yes is needed.",
+       {Flag({"-y", "--yes"}, "do not ask")},
+       {},
+       {{"vibe machine reset", "after a question that has to be answered with a word"},
+        {"vibe machine reset --yes --json", "for a script"}}},
   };
   return machine;
 }
@@ -270,9 +382,10 @@ CommandText DescribeCommands() {
       Value({"--home"}, "DIR", "where Vibe keeps its files (VIBE_HOME, else ~/.vibe)"),
       Flag({"-h", "--help"}, "explain the command"),
   };
-  root.subcommands = {Open(),       Start(), Stop(),     RestartCommand(), Ps(),     Logs(),
-                      Exec(),       Rm(),    Validate(), Machine(),        Doctor(), Version(),
-                      Completion(), Man(),   Help()};
+  root.subcommands = {Open(),     Start(),    Stop(),    RestartCommand(), Ps(),      Logs(),
+                      Exec(),     Rm(),       Save(),    Snapshots(),      Restore(), Duplicate(),
+                      Snapshot(), Validate(), Machine(), Doctor(),         Version(), Completion(),
+                      Man(),      Help()};
   root.examples = {{"vibe open examples/notes", "open an app; prints its address"},
                    {"vibe ps", "what runs"},
                    {"vibe logs -f notes", "what it says"},

@@ -50,6 +50,21 @@ std::vector<Project> KnownProjects(const Session& session) {
   return projects;
 }
 
+// Of the machine only: nobody else knows them.
+std::vector<std::string> KnownSnapshots(const Session& session, const std::string& ref) {
+  ApiRequest request;
+  request.target = ProjectTarget(ref, "/snapshots");
+  request.idle = kPatience;
+  const absl::StatusOr<Json> answer = session.NewClient()->Call(request);
+  std::vector<std::string> ids;
+  if (answer.ok()) {
+    for (const Json& snapshot : ArrayAt(*answer, "snapshots")) {
+      ids.push_back(StringAt(snapshot, "id"));
+    }
+  }
+  return ids;
+}
+
 }  // namespace
 
 absl::StatusOr<int> RunCompletion(Session& session, const Invocation& invocation) {
@@ -68,6 +83,12 @@ absl::StatusOr<int> RunMan(Session& session, const Invocation&) {
 absl::StatusOr<int> RunComplete(Session& session, const Invocation& invocation) {
   const std::string kind = invocation.words.empty() ? "" : invocation.words[0];
   const std::string ref = invocation.words.size() > 1 ? invocation.words[1] : "";
+  if (kind == "snapshots" && !ref.empty()) {
+    for (const std::string& id : KnownSnapshots(session, ref)) {
+      session.Write(absl::StrCat(id, "\n"));
+    }
+    return kExitOk;
+  }
   for (const Project& project : KnownProjects(session)) {
     if (kind == "projects") {
       session.Write(absl::StrCat(project.name, "\n"));

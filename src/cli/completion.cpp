@@ -48,6 +48,9 @@ Words WordsOf(const OptionText& option) {
   if (kind == "SERVICE") {
     return Words::kServices;
   }
+  if (kind == "ID") {
+    return Words::kSnapshots;
+  }
   if (kind == "SHELL") {
     return Words::kShells;
   }

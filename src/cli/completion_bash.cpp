@@ -20,6 +20,8 @@ absl::string_view Kind(Words words) {
       return "projects";
     case Words::kServices:
       return "services";
+    case Words::kSnapshots:
+      return "snapshots";
     case Words::kFiles:
       return "files";
     case Words::kFolders:
@@ -128,6 +130,7 @@ _vibe_offer() {
   case $1 in
     projects) _vibe_words "$("${COMP_WORDS[0]}" __complete projects 2>/dev/null)" ;;
     services) _vibe_words "$("${COMP_WORDS[0]}" __complete services "$project" 2>/dev/null)" ;;
+    snapshots) _vibe_words "$("${COMP_WORDS[0]}" __complete snapshots "$project" 2>/dev/null)" ;;
     files) _vibe_files -f ;;
     folders) _vibe_files -d ;;
     shells) _vibe_words 'bash zsh fish' ;;

@@ -19,6 +19,8 @@ std::string Candidates(Words words) {
       return "'(vibe __complete projects 2>/dev/null)'";
     case Words::kServices:
       return "'(vibe __complete services (__vibe_project) 2>/dev/null)'";
+    case Words::kSnapshots:
+      return "'(vibe __complete snapshots (__vibe_project) 2>/dev/null)'";
     case Words::kFolders:
       return "'(__fish_complete_directories)'";
     case Words::kShells:

@@ -20,6 +20,8 @@ std::string Action(Words words) {
       return "_vibe_projects";
     case Words::kServices:
       return "_vibe_services";
+    case Words::kSnapshots:
+      return "_vibe_snapshots";
     case Words::kFiles:
       return "_files";
     case Words::kFolders:
@@ -120,6 +122,15 @@ _vibe_services() {
   local word
   for word in $words[2,-1]; do
     [[ $word == -* ]] || names+=(${(f)"$(vibe __complete services $word 2>/dev/null)"})
+  done
+  compadd -a names
+}
+
+_vibe_snapshots() {
+  local -a names
+  local word
+  for word in $words[2,-1]; do
+    [[ $word == -* ]] || names+=(${(f)"$(vibe __complete snapshots $word 2>/dev/null)"})
   done
   compadd -a names
 }

@@ -122,6 +122,12 @@ absl::Status Fill(const Values& values, Invocation& invocation) {
   invocation.yes = has("--yes");
   invocation.keep_data = has("--keep-data");
   invocation.follow = has("--follow");
+  invocation.off = has("--off");
+  invocation.no_safety = has("--no-safety");
+  invocation.verify = has("--verify");
+  if (const auto labels = values.find("--label"); labels != values.end()) {
+    invocation.labels = labels->second;
+  }
   for (const auto& [yes, no] :
        {std::pair("--interactive", "--no-interactive"), {"--tty", "--no-tty"}}) {
     if (has(yes) && has(no)) {
@@ -134,6 +140,10 @@ absl::Status Fill(const Values& values, Invocation& invocation) {
   VIBE_RETURN_IF_ERROR(FillText(values, "--service", invocation.service));
   VIBE_RETURN_IF_ERROR(FillText(values, "--name", invocation.new_name));
   VIBE_RETURN_IF_ERROR(FillText(values, "NAME", invocation.name));
+  VIBE_RETURN_IF_ERROR(FillText(values, "NEW", invocation.new_name));
+  VIBE_RETURN_IF_ERROR(FillText(values, "ID", invocation.snapshot));
+  VIBE_RETURN_IF_ERROR(FillText(values, "--from", invocation.snapshot));
+  VIBE_RETURN_IF_ERROR(FillText(values, "--message", invocation.message));
   VIBE_RETURN_IF_ERROR(FillText(values, "PATH", invocation.path));
   VIBE_RETURN_IF_ERROR(FillText(values, "SHELL", invocation.shell));
   VIBE_RETURN_IF_ERROR(
@@ -227,6 +237,8 @@ class Parser {
       if (!option.positional) {
         bound.option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
       }
+    } else if (!option.positional) {
+      bound.option->allow_extra_args(false);  // each takes one word, and may come again
     }
   }
 

@@ -28,9 +28,15 @@ struct Invocation {
   std::string path;  // PATH of an app
   std::string shell;
   std::string service;              // --service
-  std::string new_name;             // open --name
+  std::string new_name;             // open --name, duplicate NEW
+  std::string snapshot;             // ID of a snapshot, duplicate --from
+  std::string message;              // save --message
+  std::vector<std::string> labels;  // save --label, each KEY=VALUE
+  bool no_safety = false;           // restore --no-safety
+  bool verify = false;              // restore --verify
   bool yes = false;                 // --yes
   bool keep_data = false;           // rm --keep-data
+  bool off = false;                 // machine stop --off
   bool follow = false;              // logs --follow
   uint32_t tail = 100;              // logs --tail
   std::optional<uint32_t> timeout;  // stop --timeout, seconds

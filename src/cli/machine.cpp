@@ -1,14 +1,17 @@
 #include "cli/machine.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "cli/text.h"
 
 namespace vibe::cli {
 namespace {
 
 constexpr int kLabelWidth = 12;
+constexpr size_t kMaxNames = 10;
 
 std::string Fact(absl::string_view label, const std::string& value) {
   return value.empty() ? "" : absl::StrCat("  ", Pad(label, kLabelWidth), value, "\n");
@@ -38,13 +41,15 @@ std::string RenderMachine(const Json& machine, bool color) {
   std::string out = absl::StrCat(
       "The machine is ",
       Paint(state.empty() ? "in an unknown state" : Escape(state), ColorOfState(state), color),
-      "\n");
+      BoolAt(machine, "suspended") ? ": suspended, the next start goes on where it was" : "", "\n");
   std::string kind = Escape(StringAt(machine, "backend"));
   if (const std::string reason = StringAt(machine, "reason"); !reason.empty()) {
     absl::StrAppend(&kind, kind.empty() ? "" : ": ", Escape(reason));
   }
   const uint64_t recoveries = UnsignedAt(machine, "recoveries");
   absl::StrAppend(&out, Fact("kind", kind), Fact("since", Escape(StringAt(machine, "readySince"))),
+                  Fact("resumed", BoolAt(machine, "resumed") ? "where it was suspended" : ""),
+                  Fact("not saved", Escape(StringAt(machine, "saveError"))),
                   Fact("recoveries", recoveries == 0 ? "" : absl::StrCat(recoveries)),
                   Fact("supervisor", Escape(StringAt(machine, "supervisorVersion"))),
                   Fact("containerd", Escape(StringAt(machine, "containerdVersion"))),
@@ -53,6 +58,34 @@ std::string RenderMachine(const Json& machine, bool color) {
     absl::StrAppend(&out, Fact("error", Paint(Escape(error), Color::kRed, color)));
   }
   return out;
+}
+
+std::string DescribeLoss(const Json& reset) {
+  std::vector<std::string> names;
+  const Json& projects = ArrayAt(reset, "projects");
+  for (const Json& project : projects) {
+    if (project.is_string() && names.size() < kMaxNames) {
+      names.push_back(Escape(project.get<std::string>()));
+    }
+  }
+  const size_t more = projects.size() - names.size();
+  std::string out =
+      projects.empty() ? "no project"
+      : projects.size() == 1
+          ? absl::StrCat("the project ", absl::StrJoin(names, ", "), " with its data")
+          : absl::StrCat("all ", projects.size(), " projects (", absl::StrJoin(names, ", "),
+                         more > 0 ? absl::StrCat(" and ", more, " more") : "", ") with their data");
+  if (const uint64_t kept = UnsignedAt(reset, "keptProjects"); kept > 0) {
+    absl::StrAppend(&out, ", the kept data of ", kept,
+                    kept == 1 ? " removed one" : " removed ones");
+  }
+  return absl::StrCat(out, ", all images, and frees ", FormatBytes(UnsignedAt(reset, "bytes")));
+}
+
+std::string RenderMachineLine(const Json& line, bool escape) {
+  const std::string time = StringAt(line, "time");
+  const std::string text = absl::StrCat(time, time.empty() ? "" : " ", StringAt(line, "text"));
+  return absl::StrCat(escape ? Escape(text) : text, "\n");
 }
 
 std::string RenderChecks(const Json& checks, bool color) {

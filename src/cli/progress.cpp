@@ -15,9 +15,10 @@ namespace {
 constexpr int kBarWidth = 24;
 constexpr int kMaxNameWidth = 24;
 constexpr int kVerbWidth = 10;
+constexpr absl::string_view kMachine = "machine";  // the item of events that are the machine's
 
 absl::string_view Verb(const std::string& phase) {
-  constexpr std::array<std::pair<absl::string_view, absl::string_view>, 9> kVerbs = {{
+  constexpr std::array<std::pair<absl::string_view, absl::string_view>, 13> kVerbs = {{
       {"boot", "booting"},
       {"resolve", "resolving"},
       {"fetch", "fetching"},
@@ -27,6 +28,10 @@ absl::string_view Verb(const std::string& phase) {
       {"ready", "ready"},
       {"stop", "stopping"},
       {"upload", "copying"},
+      {"erase", "erasing"},
+      {"save", "saving"},
+      {"restore", "restoring"},
+      {"copy", "copying"},
   }};
   for (const auto& [name, verb] : kVerbs) {
     if (name == phase) {
@@ -41,7 +46,7 @@ std::string RowName(const ProgressEvent& event) {
   if (!event.service.empty()) {
     return event.service;
   }
-  if (event.phase == "boot" || event.item == "machine") {
+  if (event.phase == "boot" || event.item == kMachine) {
     return "machine";
   }
   return event.phase == "upload" ? "app files" : "project";
@@ -89,7 +94,7 @@ std::string RenderRow(const ProgressEvent& row, int name_width, int width, bool 
         absl::StrFormat("%s %3d%%  %s", Bar(row), static_cast<int>(Share(row) * 100), Amount(row));
   } else if (const std::string amount = Amount(row); !amount.empty()) {
     rest = amount;
-  } else if (row.phase != "ready") {
+  } else if (row.phase != "ready" && row.item != kMachine) {
     rest = Escape(row.item);
   }
   std::string plain = absl::StrCat("  ", name, "  ", verb, " ", rest);
@@ -169,7 +174,7 @@ std::optional<std::string> PlainProgress::Apply(const ProgressEvent& event) {
       return std::nullopt;
     }
     seen_.push_back({event, quarter});
-    const bool plain = event.item.empty() || event.phase == "ready";
+    const bool plain = event.item.empty() || event.item == kMachine || event.phase == "ready";
     return plain ? line : absl::StrCat(line, " ", Escape(event.item));
   }
   if (quarter <= seen->quarter) {

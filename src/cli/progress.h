@@ -13,7 +13,7 @@
 namespace vibe::cli {
 
 struct ProgressEvent {
-  std::string phase;    // boot resolve fetch unpack create start ready stop upload
+  std::string phase;  // boot resolve fetch unpack create start ready stop upload save restore copy
   std::string service;  // empty: the whole project
   std::string item;     // an image or a file; may be empty
   uint64_t done = 0;

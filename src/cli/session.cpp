@@ -145,6 +145,14 @@ absl::StatusOr<bool> Session::Ask(absl::string_view question) const {
   return absl::CancelledError("no answer that is yes or no was given");
 }
 
+absl::StatusOr<bool> Session::AskForWord(absl::string_view question, absl::string_view word) const {
+  const std::string prompt = absl::StrCat(question, " ");
+  std::fwrite(prompt.data(), 1, prompt.size(), stderr);
+  std::fflush(stderr);
+  VIBE_ASSIGN_OR_RETURN(const std::string line, ReadAnswer());
+  return absl::StripAsciiWhitespace(line) == word;
+}
+
 absl::StatusOr<Json> Session::Run(absl::string_view label, const ApiRequest& request) {
   const std::unique_ptr<ApiClient> client = NewClient();
   std::atomic<bool> interrupted = false;

@@ -43,6 +43,9 @@ class Session {
   // InterruptedError after Ctrl-C. An empty answer means no.
   absl::StatusOr<bool> Ask(absl::string_view question) const;
 
+  // Whether the user typed `word`; asked once. Ends as Ask does.
+  absl::StatusOr<bool> AskForWord(absl::string_view question, absl::string_view word) const;
+
   // Starts vibed when it does not run, makes the call and shows `label` and progress meanwhile.
   // Ctrl-C ends it with InterruptedError; vibed sees the connection close and cancels.
   absl::StatusOr<Json> Run(absl::string_view label, const ApiRequest& request);

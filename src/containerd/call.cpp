@@ -81,6 +81,11 @@ absl::Status ToStatus(const grpc::Status& status, absl::string_view call) {
                       "the machine's disk is full: remove projects that you no longer need with "
                       "`vibe rm`, or free space on this computer, and try again");
   }
+  // What containerd says when it notices the end of the call's time before gRPC does.
+  if (status.error_code() == grpc::StatusCode::UNKNOWN &&
+      absl::StrContains(status.error_message(), "context deadline exceeded")) {
+    return absl::DeadlineExceededError(message);
+  }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), message);
 }
 

@@ -11,6 +11,7 @@
 #include "host/doctor.h"
 #include "host/home.h"
 #include "host/library.h"
+#include "host/machine_reset.h"
 #include "host/port_forwarder.h"
 #include "host/project_watch.h"
 #include "host/projects.h"
@@ -34,6 +35,7 @@ struct Daemon::Parts {
             vm::Machine::Options())),
         ports([this] { return machine->Dial(rpc::kForwardPort); }),
         projects({*library, *machine, supervisor, ports}),
+        reset({*library, *machine, supervisor, ports, projects, home}),
         doctor(*library, *machine, supervisor, home, reason),
         version(std::move(options.version)) {}
 
@@ -45,6 +47,7 @@ struct Daemon::Parts {
   std::unique_ptr<vm::Machine> machine;
   PortForwarder ports;
   Projects projects;
+  MachineReset reset;
   const Doctor doctor;
   const std::string version;
   std::unique_ptr<ClockPush> clock;
@@ -60,16 +63,20 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Options options) {
   auto parts = std::make_unique<Parts>(std::move(library), std::move(options));
   Parts& p = *parts;
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(parts)));
+  if (const absl::Status status = p.reset.Finish(); !status.ok()) {
+    spdlog::error("{}", status.ToString());
+  }
   p.machine->Adopt();
   VIBE_ASSIGN_OR_RETURN(UniqueFd listener, ListenUnix(p.home / kSocketName));
   p.clock = std::make_unique<ClockPush>(*p.machine, p.supervisor);
   p.watch = std::make_unique<ProjectWatch>(p.projects, *p.machine, p.supervisor, p.ports);
   ApiServer::Options serving;
   serving.version = p.version;
-  p.server = std::make_unique<ApiServer>(std::move(listener),
-                                         MakeRoutes({p.projects, *p.machine, p.supervisor, p.ports,
-                                                     p.doctor, p.reason, p.version, p.home}),
-                                         serving);
+  p.server =
+      std::make_unique<ApiServer>(std::move(listener),
+                                  MakeRoutes({p.projects, *p.machine, p.supervisor, p.ports,
+                                              p.reset, p.doctor, p.reason, p.version, p.home}),
+                                  serving);
   return daemon;
 }
 

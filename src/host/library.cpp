@@ -130,4 +130,19 @@ absl::Status Library::Remove(const std::string& id) {
   return absl::OkStatus();
 }
 
+absl::Status Library::Clear() {
+  const absl::MutexLock lock(&mutex_);
+  while (!records_.empty()) {
+    VIBE_RETURN_IF_ERROR(RemoveAll(directory_ / records_.begin()->first));
+    records_.erase(records_.begin());
+  }
+  return SyncDirectory(directory_);
+}
+
+size_t Library::CountKept() const {
+  const absl::MutexLock lock(&mutex_);
+  return static_cast<size_t>(std::count_if(records_.begin(), records_.end(),
+                                           [](const auto& entry) { return entry.second.removed; }));
+}
+
 }  // namespace vibe::host

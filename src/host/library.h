@@ -35,6 +35,10 @@ class Library {
   absl::Status Put(const ProjectRecord& record);
   // Forgets a project; one that is not there is a success.
   absl::Status Remove(const std::string& id);
+  // Forgets all, removed ones whose data was kept too. A file that could not be loaded stays.
+  absl::Status Clear();
+  // How many were removed with their data kept.
+  size_t CountKept() const;
 
   // One line for each file that could not be loaded.
   const std::vector<std::string>& broken() const { return broken_; }

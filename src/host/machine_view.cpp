@@ -15,6 +15,10 @@ nlohmann::json MachineJson(const vm::Machine& machine, SupervisorClient& supervi
                       {"error", status.error},
                       {"readySince", nullptr},
                       {"recoveries", status.recoveries},
+                      {"suspended", status.suspended},
+                      {"resumed", status.resumed},
+                      // That this kind of machine is never saved is nothing to tell.
+                      {"saveError", status.can_suspend ? status.save_error : ""},
                       {"supervisorVersion", ""},
                       {"containerdVersion", ""},
                       {"disk", nullptr}};

@@ -41,6 +41,7 @@ struct Need {
 constexpr Need kNeeds[] = {
     {"containerd", "containerd", CheckStatus::kError, "it runs the containers"},
     {"containerd-shim-runc-v2", "containerd", CheckStatus::kError, "it runs the containers"},
+    {"mkfs.btrfs", "btrfs-progs", CheckStatus::kError, "the projects' data is on btrfs"},
     {"nft", "nftables", CheckStatus::kError, "it keeps projects apart"},
     {"slirp4netns", "slirp4netns", CheckStatus::kWarning,
      "without it, apps and pulls have no internet"},
@@ -90,6 +91,14 @@ bool FileHas(const char* path, const std::string& text) {
   return absl::StrContains(content, text);
 }
 
+// A file system whose module the kernel loads when it is first mounted.
+bool CanLoad(const std::string& module) {
+  utsname system{};
+  ::uname(&system);
+  return FileHas(absl::StrCat("/lib/modules/", system.release, "/modules.dep").c_str(),
+                 absl::StrCat("/", module, ".ko"));
+}
+
 HealthCheck CheckKernel() {
   std::vector<std::string> missing;
   for (const char* name : {"net", "mnt", "pid", "ipc", "uts"}) {
@@ -99,6 +108,12 @@ HealthCheck CheckKernel() {
   }
   if (!FileHas("/proc/filesystems", "\toverlay\n")) {
     missing.push_back("overlayfs (module overlay)");
+  }
+  if (!FileHas("/proc/filesystems", "\tbtrfs\n") && !CanLoad("btrfs")) {
+    missing.push_back("btrfs (module btrfs)");
+  }
+  if (::access("/dev/loop-control", R_OK | W_OK) != 0 && ::geteuid() == 0) {
+    missing.push_back("loop devices (module loop, /dev/loop-control)");
   }
   if (!FileHas("/proc/self/mounts", " cgroup")) {
     missing.push_back("a mounted cgroup tree");

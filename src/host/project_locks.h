@@ -1,6 +1,6 @@
 // One operation at a time on each project: the others wait a little, then are told which one runs.
-// Those that end a project (stop, rm) do not wait for one that starts it: they cancel it.
-// Thread-safe.
+// Those that end a project (stop, rm) do not wait for one that starts it: they cancel it. Closed
+// for a while, nobody gets a lock. Thread-safe.
 #pragma once
 
 #include <map>
@@ -39,6 +39,49 @@ class ProjectLocks {
     std::string name_;
   };
 
+  // Opens again when it is destroyed.
+  class Closed {
+   public:
+    explicit Closed(ProjectLocks* owner) : owner_(owner) {}
+    Closed(Closed&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)) {}
+    Closed& operator=(Closed&&) = delete;
+    ~Closed() {
+      if (owner_ != nullptr) {
+        const absl::MutexLock lock(&owner_->mutex_);
+        owner_->closed_by_.clear();
+      }
+    }
+    // Whether all that ran when it was closed has ended, waiting for it up to `patience`.
+    bool AwaitIdle(absl::Duration patience) const {
+      const absl::MutexLock lock(&owner_->mutex_);
+      const auto idle = [this] {
+        owner_->mutex_.AssertReaderHeld();
+        return owner_->running_.empty();
+      };
+      return owner_->mutex_.AwaitWithTimeout(absl::Condition(&idle), patience);
+    }
+
+   private:
+    ProjectLocks* owner_;
+  };
+
+  // Cancels what users began and lets nothing new begin; for what works on all projects at once.
+  // Aborted when it is closed already.
+  absl::StatusOr<Closed> Close(const std::string& operation) {
+    const absl::MutexLock lock(&mutex_);
+    if (!closed_by_.empty()) {
+      return Error(absl::StatusCode::kAborted, Reason::kConflict,
+                   absl::StrCat("another operation on all projects is running (", closed_by_, ")"));
+    }
+    closed_by_ = operation;
+    for (auto& [name, running] : running_) {
+      if (running.cancel != nullptr) {
+        running.cancel->Cancel();
+      }
+    }
+    return Closed(this);
+  }
+
   // kUser may be cancelled by kEnding; kBackground neither cancels nor is cancelled.
   enum class Priority { kBackground, kUser, kEnding };
 
@@ -52,7 +95,7 @@ class ProjectLocks {
         const absl::MutexLock lock(&mutex_);
         const auto free = [this, &name] {
           mutex_.AssertReaderHeld();
-          return running_.count(name) == 0;
+          return closed_by_.empty() && running_.count(name) == 0;
         };
         // In steps, so that a client that goes away does not wait to the end.
         const absl::Time step = std::min(give_up, absl::Now() + absl::Milliseconds(100));
@@ -60,15 +103,18 @@ class ProjectLocks {
           running_[name] = {operation, priority == Priority::kUser ? &cancel : nullptr};
           return Held(this, name);
         }
-        if (Running& running = running_[name];
-            priority == Priority::kEnding && running.cancel != nullptr) {
-          running.cancel->Cancel();
+        const auto running = running_.find(name);
+        if (running != running_.end() && priority == Priority::kEnding &&
+            running->second.cancel != nullptr) {
+          running->second.cancel->Cancel();
         }
         if (absl::Now() >= give_up) {
-          return WithAdvice(Error(absl::StatusCode::kAborted, Reason::kConflict,
-                                  absl::StrCat("another operation on ", name, " is running (",
-                                               running_[name].operation, ")")),
-                            "try again when it has ended");
+          return WithAdvice(
+              Error(absl::StatusCode::kAborted, Reason::kConflict,
+                    absl::StrCat("another operation on ", name, " is running (",
+                                 running != running_.end() ? running->second.operation : closed_by_,
+                                 ")")),
+              "try again when it has ended");
         }
       }
     }
@@ -82,6 +128,7 @@ class ProjectLocks {
 
   absl::Mutex mutex_;
   std::map<std::string, Running> running_ ABSL_GUARDED_BY(mutex_);  // by project name
+  std::string closed_by_ ABSL_GUARDED_BY(mutex_);                   // an operation; empty: open
 };
 
 }  // namespace vibe::host

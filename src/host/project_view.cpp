@@ -12,11 +12,6 @@ namespace {
 
 using nlohmann::json;
 
-json TimeJson(const google::protobuf::Timestamp& time) {
-  const absl::Time at = absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos());
-  return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", at, absl::UTCTimeZone());
-}
-
 json DecisionJson(const std::optional<bool>& decision) {
   return decision ? json(*decision) : json();
 }
@@ -142,6 +137,11 @@ std::string_view StatusWord(v1::Status status) {
     default:
       return "stopped";
   }
+}
+
+json TimeJson(const google::protobuf::Timestamp& time) {
+  const absl::Time at = absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos());
+  return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", at, absl::UTCTimeZone());
 }
 
 json ProjectJson(const ProjectRecord& record, const v1::Project* live, const std::string& message) {

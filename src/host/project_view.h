@@ -18,6 +18,8 @@ namespace vibe::host {
 nlohmann::json ProjectJson(const ProjectRecord& record, const v1::Project* live,
                            const std::string& message);
 
+nlohmann::json TimeJson(const google::protobuf::Timestamp& time);
+
 // The schema LogLine.
 nlohmann::json LogLineJson(const v1::LogLine& line);
 

@@ -42,6 +42,22 @@ struct LogRequest {
   uint32_t tail = 100;
 };
 
+struct SaveOptions {
+  std::string message;
+  std::map<std::string, std::string> labels;
+};
+
+struct RestoreOptions {
+  std::string snapshot;  // an id, or the beginning of one
+  bool safety = true;    // a snapshot of what there is now comes first
+  bool verify = false;   // every byte is compared with the snapshot's digests
+};
+
+struct DuplicateOptions {
+  std::string name;
+  std::string snapshot;  // empty: the state as it is now
+};
+
 class Projects {
  public:
   // All outlive it.
@@ -72,6 +88,18 @@ class Projects {
   absl::Status Remove(const std::string& ref, bool keep_data, const ProgressSink& progress,
                       Cancellation& cancel);
 
+  // Snapshots and copies (project_snapshots.cpp): an array of the schema Snapshot; one of them; the
+  // schema Restored; the new project.
+  absl::StatusOr<Json> Snapshots(const std::string& ref, Cancellation& cancel);
+  absl::StatusOr<Json> Save(const std::string& ref, const SaveOptions& options,
+                            const ProgressSink& progress, Cancellation& cancel);
+  absl::Status DeleteSnapshot(const std::string& ref, const std::string& snapshot,
+                              const ProgressSink& progress, Cancellation& cancel);
+  absl::StatusOr<Json> Restore(const std::string& ref, const RestoreOptions& options,
+                               const ProgressSink& progress, Cancellation& cancel);
+  absl::StatusOr<Json> Duplicate(const std::string& ref, const DuplicateOptions& options,
+                                 const ProgressSink& progress, Cancellation& cancel);
+
   // Lines as the schema LogLine, until the end or, with follow, until it is cancelled or the sink
   // fails.
   absl::Status Logs(const LogRequest& request, const JsonSink& sink, Cancellation& cancel);
@@ -79,6 +107,11 @@ class Projects {
   absl::StatusOr<std::unique_ptr<SupervisorClient::Exec>> Exec(const std::string& ref,
                                                                v1::ExecRequest::Start start,
                                                                Cancellation& cancel);
+
+  // Ends what works on projects and lets nothing begin until the result is gone.
+  absl::StatusOr<ProjectLocks::Closed> Close(const std::string& operation) {
+    return locks_.Close(operation);
+  }
 
   // Boots the machine when it does not run, with a progress event.
   absl::Status EnsureMachine(const ProgressSink& progress, Cancellation& cancel);
@@ -120,6 +153,8 @@ class Projects {
   absl::Status ReservePorts(ProjectRecord& record, const v1::Project& live);
   void MatchPorts(const ProjectRecord& record, const v1::Project& live);
   absl::Status FinishPending(const ProjectRecord& record, Cancellation& cancel);
+  absl::StatusOr<std::string> SnapshotId(const ProjectRecord& record, const std::string& text,
+                                         Cancellation& cancel);
   void SetProblem(const std::string& id, const std::string& message);
 
   const World world_;

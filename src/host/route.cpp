@@ -2,6 +2,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
+#include "base/status.h"
 
 namespace vibe::host {
 
@@ -26,6 +27,11 @@ std::optional<std::map<std::string, std::string>> MatchPath(absl::string_view pa
     }
   }
   return values;
+}
+
+absl::Status Bare(ApiCall& call) {
+  VIBE_RETURN_IF_ERROR(call.query.Finish());
+  return call.body.Finish();
 }
 
 }  // namespace vibe::host

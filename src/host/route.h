@@ -54,6 +54,18 @@ struct Route {
   std::variant<DocumentHandler, StreamHandler, LinesHandler, ExecHandler> handler;
 };
 
+inline Route Document(const char* method, const char* path, DocumentHandler handler) {
+  return {method, path, std::move(handler)};
+}
+inline Route Stream(const char* method, const char* path, StreamHandler handler) {
+  return {method, path, std::move(handler)};
+}
+
+inline constexpr uint32_t kMaxTail = 100'000;  // of the requests for logs
+
+// To be called when all was read that the request may have: InvalidArgument names what else it has.
+absl::Status Bare(ApiCall& call);
+
 // The parts of `path` that the template's {names} stand for, decoded; nullopt when it does not fit.
 // Pure.
 std::optional<std::map<std::string, std::string>> MatchPath(absl::string_view path_template,

@@ -6,7 +6,8 @@
 
 #include "base/status.h"
 #include "host/exec_session.h"
-#include "host/machine_view.h"
+#include "host/machine_routes.h"
+#include "host/snapshot_routes.h"
 
 namespace vibe::host {
 namespace {
@@ -14,15 +15,8 @@ namespace {
 using nlohmann::json;
 
 constexpr uint32_t kMaxStopSeconds = 600;
-constexpr uint32_t kMaxTail = 100'000;
 constexpr size_t kMaxCommand = 1000;
 constexpr size_t kMaxEnv = 100;
-
-// No parameters and no members.
-absl::Status Bare(ApiCall& call) {
-  VIBE_RETURN_IF_ERROR(call.query.Finish());
-  return call.body.Finish();
-}
 
 absl::StatusOr<OpenRequest> ReadOpenRequest(ApiCall& call) {
   OpenRequest request;
@@ -69,14 +63,6 @@ absl::StatusOr<std::optional<uint32_t>> ReadTimeout(ApiCall& call) {
   const std::optional<uint32_t> seconds = call.body.Number("timeoutSeconds", kMaxStopSeconds);
   VIBE_RETURN_IF_ERROR(Bare(call));
   return seconds;
-}
-
-Route Document(const char* method, const char* path, DocumentHandler handler) {
-  return {method, path, std::move(handler)};
-}
-
-Route Stream(const char* method, const char* path, StreamHandler handler) {
-  return {method, path, std::move(handler)};
 }
 
 std::vector<Route> ProjectRoutes(Projects& projects) {
@@ -149,43 +135,6 @@ std::vector<Route> ProjectRoutes(Projects& projects) {
   };
 }
 
-std::vector<Route> MachineRoutes(const ApiWorld& world) {
-  return {
-      Document("GET", "/v1/machine",
-               [world](ApiCall& call) -> absl::StatusOr<json> {
-                 VIBE_RETURN_IF_ERROR(Bare(call));
-                 return MachineJson(world.machine, world.supervisor, world.machine_reason);
-               }),
-      Stream("POST", "/v1/machine/start",
-             [world](ApiCall& call, const ProgressSink& progress) -> absl::StatusOr<json> {
-               VIBE_RETURN_IF_ERROR(Bare(call));
-               VIBE_RETURN_IF_ERROR(world.projects.EnsureMachine(progress, call.cancel));
-               return MachineJson(world.machine, world.supervisor, world.machine_reason);
-             }),
-      Stream("POST", "/v1/machine/stop",
-             [world](ApiCall& call, const ProgressSink& progress) -> absl::StatusOr<json> {
-               VIBE_RETURN_IF_ERROR(Bare(call));
-               progress({"stop", "", "", 0, 0, ""});
-               VIBE_RETURN_IF_ERROR(
-                   world.machine.Stop([&world] { return world.supervisor.Shutdown(); }));
-               world.ports.CloseAll();
-               return MachineJson(world.machine, world.supervisor, world.machine_reason);
-             }),
-      Document("GET", "/v1/doctor",
-               [world](ApiCall& call) -> absl::StatusOr<json> {
-                 VIBE_RETURN_IF_ERROR(Bare(call));
-                 return world.doctor.Run(call.cancel);
-               }),
-      Document("GET", "/v1/version",
-               [world](ApiCall& call) -> absl::StatusOr<json> {
-                 VIBE_RETURN_IF_ERROR(Bare(call));
-                 return json{{"version", world.version},
-                             {"pid", static_cast<int64_t>(::getpid())},
-                             {"home", world.home.string()}};
-               }),
-  };
-}
-
 }  // namespace
 
 std::vector<Route> MakeRoutes(const ApiWorld& world) {
@@ -193,6 +142,19 @@ std::vector<Route> MakeRoutes(const ApiWorld& world) {
   for (Route& route : MachineRoutes(world)) {
     routes.push_back(std::move(route));
   }
+  for (Route& route : SnapshotRoutes(world.projects)) {
+    routes.push_back(std::move(route));
+  }
+  routes.push_back(Document("GET", "/v1/doctor", [world](ApiCall& call) -> absl::StatusOr<json> {
+    VIBE_RETURN_IF_ERROR(Bare(call));
+    return world.doctor.Run(call.cancel);
+  }));
+  routes.push_back(Document("GET", "/v1/version", [world](ApiCall& call) -> absl::StatusOr<json> {
+    VIBE_RETURN_IF_ERROR(Bare(call));
+    return json{{"version", world.version},
+                {"pid", static_cast<int64_t>(::getpid())},
+                {"home", world.home.string()}};
+  }));
   return routes;
 }
 

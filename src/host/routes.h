@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "host/doctor.h"
+#include "host/machine_reset.h"
 #include "host/projects.h"
 #include "host/route.h"
 
@@ -17,6 +18,7 @@ struct ApiWorld {
   vm::Machine& machine;
   SupervisorClient& supervisor;
   PortForwarder& ports;
+  MachineReset& reset;
   const Doctor& doctor;
   std::string machine_reason;  // why the machine's backend was chosen
   std::string version;

@@ -27,6 +27,8 @@ constexpr absl::Duration kRetryPause = absl::Milliseconds(100);
 constexpr absl::Duration kDeleteDeadline = absl::Minutes(15);
 // A subscription is renewed now and then, so that an event that was missed does no lasting harm.
 constexpr absl::Duration kEventsTerm = absl::Seconds(30);
+// Gigabytes may wait to be written, on a slow disk.
+constexpr absl::Duration kSyncDeadline = absl::Minutes(1);
 constexpr int kMaxMessageBytes = 64 << 20;  // an index of 100000 files
 
 void SetDeadline(grpc::ClientContext& context, absl::Duration duration) {
@@ -149,11 +151,12 @@ absl::StatusOr<Response> SupervisorClient::Unary(Method method, const Request& r
   return response;
 }
 
+// The one message of a stream that is no progress: its result.
 template <typename Response, typename Request, typename Method>
-absl::StatusOr<v1::Project> SupervisorClient::ProjectStream(Method method, const Request& request,
-                                                            const ProgressSink& progress,
-                                                            Cancellation& cancel) {
-  std::optional<v1::Project> project;
+absl::StatusOr<Response> SupervisorClient::LastOf(Method method, const Request& request,
+                                                  const ProgressSink& progress,
+                                                  Cancellation& cancel) {
+  std::optional<Response> last;
   VIBE_RETURN_IF_ERROR(Try(
       [&](v1::Supervisor::Stub& stub, grpc::ClientContext& context, bool& final) {
         auto reader = (stub.*method)(&context, request);
@@ -162,17 +165,26 @@ absl::StatusOr<v1::Project> SupervisorClient::ProjectStream(Method method, const
           final = true;
           if (response.has_progress()) {
             progress(response.progress());
-          } else if (response.has_project()) {
-            project = response.project();
+          } else {
+            last = response;
           }
         }
         return reader->Finish();
       },
       kPatience, &cancel));
-  if (!project) {
+  if (!last) {
     return absl::InternalError("the machine's supervisor ended the call without a result");
   }
-  return *std::move(project);
+  return *std::move(last);
+}
+
+template <typename Response, typename Request, typename Method>
+absl::StatusOr<v1::Project> SupervisorClient::ProjectStream(Method method, const Request& request,
+                                                            const ProgressSink& progress,
+                                                            Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(const Response response,
+                        LastOf<Response>(method, request, progress, cancel));
+  return response.project();
 }
 
 absl::StatusOr<v1::HealthResponse> SupervisorClient::Health() {
@@ -198,6 +210,12 @@ absl::StatusOr<absl::Duration> SupervisorClient::SyncClock() {
       },
       absl::ZeroDuration(), nullptr));
   return absl::Nanoseconds(response.offset_nanos());
+}
+
+absl::Status SupervisorClient::SyncDisk() {
+  return Unary<v1::SyncDiskResponse>(&v1::Supervisor::Stub::SyncDisk, v1::SyncDiskRequest(),
+                                     kSyncDeadline, absl::ZeroDuration(), nullptr)
+      .status();
 }
 
 absl::Status SupervisorClient::Shutdown() {
@@ -272,6 +290,48 @@ absl::StatusOr<v1::Project> SupervisorClient::StopProject(const std::string& id,
   }
   return ProjectStream<v1::StopProjectResponse>(&v1::Supervisor::Stub::StopProject, request,
                                                 progress, cancel);
+}
+
+absl::StatusOr<v1::Snapshot> SupervisorClient::SaveSnapshot(const v1::SaveSnapshotRequest& request,
+                                                            const ProgressSink& progress,
+                                                            Cancellation& cancel) {
+  VIBE_ASSIGN_OR_RETURN(const auto response,
+                        LastOf<v1::SaveSnapshotResponse>(&v1::Supervisor::Stub::SaveSnapshot,
+                                                         request, progress, cancel));
+  return response.snapshot();
+}
+
+absl::StatusOr<v1::RestoreSnapshotResponse> SupervisorClient::RestoreSnapshot(
+    const v1::RestoreSnapshotRequest& request, const ProgressSink& progress, Cancellation& cancel) {
+  return LastOf<v1::RestoreSnapshotResponse>(&v1::Supervisor::Stub::RestoreSnapshot, request,
+                                             progress, cancel);
+}
+
+absl::StatusOr<std::vector<v1::Snapshot>> SupervisorClient::ListSnapshots(const std::string& id,
+                                                                          Cancellation& cancel) {
+  v1::ListSnapshotsRequest request;
+  request.set_id(id);
+  VIBE_ASSIGN_OR_RETURN(const auto response,
+                        Unary<v1::ListSnapshotsResponse>(&v1::Supervisor::Stub::ListSnapshots,
+                                                         request, kQuick, kPatience, &cancel));
+  return std::vector<v1::Snapshot>(response.snapshots().begin(), response.snapshots().end());
+}
+
+absl::Status SupervisorClient::DeleteSnapshot(const std::string& id, const std::string& snapshot_id,
+                                              Cancellation& cancel) {
+  v1::DeleteSnapshotRequest request;
+  request.set_id(id);
+  request.set_snapshot_id(snapshot_id);
+  return Unary<v1::DeleteSnapshotResponse>(&v1::Supervisor::Stub::DeleteSnapshot, request,
+                                           kDeleteDeadline, absl::ZeroDuration(), &cancel)
+      .status();
+}
+
+absl::StatusOr<v1::Project> SupervisorClient::DuplicateProject(
+    const v1::DuplicateProjectRequest& request, const ProgressSink& progress,
+    Cancellation& cancel) {
+  return ProjectStream<v1::DuplicateProjectResponse>(&v1::Supervisor::Stub::DuplicateProject,
+                                                     request, progress, cancel);
 }
 
 absl::StatusOr<std::string> SupervisorClient::ImportPackage(const v1::PackageIndex& index,

@@ -41,6 +41,8 @@ class SupervisorClient {
   absl::StatusOr<v1::DiskUsageResponse> DiskUsage();
   // Gives the machine this computer's time; how far it was off before. One try, at most 2 s.
   absl::StatusOr<absl::Duration> SyncClock();
+  // Writes everything to the machine's disk; services run on. For Machine::Suspend.
+  absl::Status SyncDisk();
   absl::Status Shutdown();
 
   absl::StatusOr<std::vector<v1::Project>> ListProjects(Cancellation& cancel);
@@ -57,6 +59,18 @@ class SupervisorClient {
   absl::StatusOr<v1::Project> StopProject(const std::string& id,
                                           std::optional<uint32_t> timeout_seconds,
                                           const ProgressSink& progress, Cancellation& cancel);
+
+  absl::StatusOr<v1::Snapshot> SaveSnapshot(const v1::SaveSnapshotRequest& request,
+                                            const ProgressSink& progress, Cancellation& cancel);
+  absl::StatusOr<v1::RestoreSnapshotResponse> RestoreSnapshot(
+      const v1::RestoreSnapshotRequest& request, const ProgressSink& progress,
+      Cancellation& cancel);
+  absl::StatusOr<std::vector<v1::Snapshot>> ListSnapshots(const std::string& id,
+                                                          Cancellation& cancel);
+  absl::Status DeleteSnapshot(const std::string& id, const std::string& snapshot_id,
+                              Cancellation& cancel);
+  absl::StatusOr<v1::Project> DuplicateProject(const v1::DuplicateProjectRequest& request,
+                                               const ProgressSink& progress, Cancellation& cancel);
 
   // The package's digest. `bytes` is asked only when the machine does not have the package. Not
   // tried again.
@@ -89,6 +103,9 @@ class SupervisorClient {
   template <typename Response, typename Request, typename Method>
   absl::StatusOr<Response> Unary(Method method, const Request& request, absl::Duration deadline,
                                  absl::Duration patience, Cancellation* cancel);
+  template <typename Response, typename Request, typename Method>
+  absl::StatusOr<Response> LastOf(Method method, const Request& request,
+                                  const ProgressSink& progress, Cancellation& cancel);
   template <typename Response, typename Request, typename Method>
   absl::StatusOr<v1::Project> ProjectStream(Method method, const Request& request,
                                             const ProgressSink& progress, Cancellation& cancel);

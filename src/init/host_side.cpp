@@ -17,12 +17,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "base/file.h"
 #include "base/status.h"
 #include "init/background.h"
 #include "init/backoff.h"
 #include "init/child.h"
+#include "init/loop_device.h"
 #include "init/machine_side.h"
 #include "vm/native/run_record.h"
 
@@ -151,7 +154,6 @@ absl::Status Host::Start() {
   VIBE_RETURN_IF_ERROR(Annotate(cgroup_.Remove(deadline), "clear away the machine before"));
   VIBE_RETURN_IF_ERROR(RemoveAll(plan_.layout.run()));
   VIBE_RETURN_IF_ERROR(MakeDirectories(plan_.layout.run(), 0700));
-  VIBE_RETURN_IF_ERROR(MakeDirectories(plan_.layout.data(), 0700));
   VIBE_ASSIGN_OR_RETURN(const native::RunRecord self, native::RecordOf(::getpid()));
   VIBE_RETURN_IF_ERROR(ReplaceFile(plan_.layout.record(), native::FormatRecord(self), 0600));
   return StartMachine();
@@ -223,12 +225,15 @@ void Host::ReadMachineReport() {
     Report(absl::OkStatus());
     return;
   }
-  std::string fault = machine_report_text_.substr(0, machine_report_text_.find('\n'));
-  if (fault.rfind("error: ", 0) == 0) {
-    fault.erase(0, sizeof "error: " - 1);
+  std::string fault = "the machine ended while it was set up", advice;
+  for (absl::string_view line : absl::StrSplit(machine_report_text_, '\n')) {
+    if (absl::ConsumePrefix(&line, "error: ")) {
+      fault = std::string(line);
+    } else if (absl::ConsumePrefix(&line, "advice: ")) {
+      advice = std::string(line);
+    }
   }
-  Report(absl::FailedPreconditionError(fault.empty() ? "the machine ended while it was set up"
-                                                     : fault));
+  Report(WithAdvice(absl::FailedPreconditionError(fault), advice));
 }
 
 void Host::HandleSignals(absl::Time now) {
@@ -306,6 +311,10 @@ void Host::Clear() {
       if (!status.ok()) {
         Say(status.message());
       }
+    }
+    if (const absl::Status status = AwaitDetached(plan_.layout.disk(), absl::Now() + kClearLimit);
+        !status.ok()) {
+      Say(status.message());
     }
     RemoveAll(plan_.layout.run()).IgnoreError();
     ::unlink(plan_.layout.record().c_str());

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <string_view>
 #include <utility>
 
@@ -39,7 +40,9 @@ absl::StatusOr<LogPipe> LogPipe::Make(const std::filesystem::path& path, int64_t
 void LogPipe::Write(absl::string_view line) {
   std::string record;
   if (stamp_ == Stamp::kTime) {
-    record = absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ ", absl::Now(), absl::UTCTimeZone());
+    // absl::Now would lag behind for two seconds when a resumed machine's clock is set.
+    const absl::Time now = absl::FromChrono(std::chrono::system_clock::now());
+    record = absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ ", now, absl::UTCTimeZone());
   }
   absl::StrAppend(&record, line, "\n");
   if (file_->is_open() || file_->Open() == 0) {

@@ -53,6 +53,7 @@ void RaiseOpenFiles() {
 absl::Status SetUp(const Plan& plan) {
   VIBE_RETURN_IF_ERROR(MakeMounts({.layout = plan.layout,
                                    .programs = plan.programs.supervisor.parent_path(),
+                                   .mkfs = plan.programs.mkfs,
                                    .hierarchies = plan.hierarchies,
                                    .nameserver = plan.uplink}));
   VIBE_RETURN_IF_ERROR(SetUpNetwork());
@@ -248,7 +249,14 @@ int RunMachine(const Plan& plan, UniqueFd go, UniqueFd report) {
       return 0;
     }
   }
-  Report(report, absl::StrCat("error: ", status.message(), "\n"));
+  std::string text = absl::StrCat("error: ", status.message(), "\n");
+  if (const std::string advice = AdviceOf(status); !advice.empty()) {
+    absl::StrAppend(&text, "advice: ", advice, "\n");
+  }
+  for (const std::string& line : LogOf(status)) {
+    Say(line);
+  }
+  Report(report, text);
   return 1;
 }
 

@@ -12,10 +12,14 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "base/file.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
+#include "init/data_file_system.h"
 #include "init/log_pipe.h"
+#include "init/loop_device.h"
 
 namespace vibe::init {
 namespace fs = std::filesystem;
@@ -23,6 +27,7 @@ namespace native = vm::native;
 namespace inside = vm::native::inside;
 namespace {
 
+constexpr absl::Duration kDetachLimit = absl::Seconds(10);
 constexpr unsigned long kInert = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
 absl::Status Mount(const char* source, const fs::path& target, const char* type,
@@ -104,7 +109,9 @@ absl::Status MakeMounts(const MountOptions& options) {
   // Nothing of ours reaches the host; what the host unmounts is not kept busy by us, and what it
   // mounts later (a disk with an app on it) is seen here too.
   VIBE_RETURN_IF_ERROR(Mount(nullptr, "/", nullptr, MS_SLAVE | MS_REC));
-  VIBE_ASSIGN_OR_RETURN(const UniqueFd data, Hold(options.layout.data()));
+  // What had the file before is ending: its process is gone, and the kernel clears away.
+  VIBE_ASSIGN_OR_RETURN(const LoopDevice data,
+                        AttachLoopDevice(options.layout.disk(), absl::Now() + kDetachLimit));
   VIBE_ASSIGN_OR_RETURN(const UniqueFd host, Hold(options.layout.run()));
   VIBE_ASSIGN_OR_RETURN(const UniqueFd logs, Hold(options.layout.logs()));
   VIBE_ASSIGN_OR_RETURN(const UniqueFd programs, Hold(options.programs));
@@ -119,7 +126,7 @@ absl::Status MakeMounts(const MountOptions& options) {
   VIBE_RETURN_IF_ERROR(MountCgroups(options.hierarchies));
   // Shims, runtimes and CNI plugins keep sockets and state at fixed paths below /run.
   VIBE_RETURN_IF_ERROR(Mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755"));
-  VIBE_RETURN_IF_ERROR(Bind(data, inside::kData));
+  VIBE_RETURN_IF_ERROR(MountDataFileSystem(data.path, inside::kData, options.mkfs));
   VIBE_RETURN_IF_ERROR(Bind(host, inside::kHost));
   VIBE_RETURN_IF_ERROR(Bind(logs, inside::kLogs));
   VIBE_RETURN_IF_ERROR(Bind(programs, inside::kBin));

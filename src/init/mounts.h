@@ -14,10 +14,12 @@ namespace vibe::init {
 struct MountOptions {
   vm::native::Layout layout;
   std::filesystem::path programs;                        // seen as inside::kBin
+  std::filesystem::path mkfs;                            // mkfs.btrfs
   std::vector<vm::native::CgroupHierarchy> hierarchies;  // of the host
   bool nameserver = false;                               // /etc/resolv.conf names the uplink's
 };
 
+// The data disk's file must be there already.
 absl::Status MakeMounts(const MountOptions& options);
 
 // Unmounts data, so that nothing of it is busy on the host afterwards.

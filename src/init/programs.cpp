@@ -53,6 +53,10 @@ absl::StatusOr<Programs> FindPrograms(const fs::path& supervisor) {
   if (programs.cni.empty()) {
     return Missing("the CNI plugin \"bridge\"", "containernetworking-plugins");
   }
+  programs.mkfs = Find("mkfs.btrfs");
+  if (programs.mkfs.empty()) {
+    return Missing("mkfs.btrfs, which makes the data disk's file system,", "btrfs-progs");
+  }
   std::error_code error;
   programs.supervisor =
       supervisor.empty()

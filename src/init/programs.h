@@ -15,6 +15,7 @@ struct Programs {
   std::filesystem::path runtime;      // crun, or runc
   std::filesystem::path slirp4netns;  // empty when there is none
   std::filesystem::path cni;          // directory of the CNI plugins
+  std::filesystem::path mkfs;         // mkfs.btrfs
   std::filesystem::path supervisor;   // canonical; vibe-logger is beside it
 };
 

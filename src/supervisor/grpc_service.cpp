@@ -1,16 +1,18 @@
 #include "supervisor/grpc_service.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
 #include "rpc/status.h"
 #include "supervisor/exec_call.h"
+#include "supervisor/grpc_answers.h"
 #include "supervisor/machine_clock.h"
 
 namespace vibe::supervisor {
@@ -30,37 +32,6 @@ absl::StatusOr<absl::Duration> StopTimeout(bool given, uint32_t seconds, uint32_
   }
   return absl::Seconds(timeout);
 }
-
-// The stream of a long call: progress comes from several threads, one write at a time.
-template <typename Response>
-class Answers {
- public:
-  explicit Answers(grpc::ServerWriter<Response>* writer) : writer_(writer) {}
-
-  ProgressSink progress() {
-    return [this](const v1::Progress& progress) {
-      Response response;
-      *response.mutable_progress() = progress;
-      absl::MutexLock lock(&mutex_);
-      writer_->Write(response);  // a client that is gone is noticed by the context
-    };
-  }
-
-  grpc::Status Finish(absl::StatusOr<v1::Project> project) {
-    if (!project.ok()) {
-      return rpc::ToGrpc(project.status());
-    }
-    Response response;
-    *response.mutable_project() = *std::move(project);
-    absl::MutexLock lock(&mutex_);
-    writer_->Write(response);
-    return grpc::Status::OK;
-  }
-
- private:
-  absl::Mutex mutex_;
-  grpc::ServerWriter<Response>* const writer_;
-};
 
 template <typename Value, typename Response>
 grpc::Status Answer(absl::StatusOr<Value> value, Response* response) {
@@ -186,36 +157,17 @@ grpc::Status GrpcService::SyncClock(grpc::ServerContext*, const v1::SyncClockReq
   return grpc::Status::OK;
 }
 
+grpc::Status GrpcService::SyncDisk(grpc::ServerContext*, const v1::SyncDiskRequest*,
+                                   v1::SyncDiskResponse*) {
+  ::sync();
+  return grpc::Status::OK;
+}
+
 grpc::Status GrpcService::Shutdown(grpc::ServerContext*, const v1::ShutdownRequest* request,
                                    v1::ShutdownResponse*) {
   const auto timeout =
       StopTimeout(request->has_timeout_seconds(), request->timeout_seconds(), kShutdownSeconds);
   return rpc::ToGrpc(timeout.ok() ? supervisor_.Shutdown(*timeout) : timeout.status());
-}
-
-grpc::Status GrpcService::SaveSnapshot(grpc::ServerContext*, const v1::SaveSnapshotRequest*,
-                                       grpc::ServerWriter<v1::SaveSnapshotResponse>*) {
-  return Unimplemented("saving snapshots");
-}
-
-grpc::Status GrpcService::RestoreSnapshot(grpc::ServerContext*, const v1::RestoreSnapshotRequest*,
-                                          grpc::ServerWriter<v1::RestoreSnapshotResponse>*) {
-  return Unimplemented("restoring snapshots");
-}
-
-grpc::Status GrpcService::ListSnapshots(grpc::ServerContext*, const v1::ListSnapshotsRequest*,
-                                        v1::ListSnapshotsResponse*) {
-  return Unimplemented("listing snapshots");
-}
-
-grpc::Status GrpcService::DeleteSnapshot(grpc::ServerContext*, const v1::DeleteSnapshotRequest*,
-                                         v1::DeleteSnapshotResponse*) {
-  return Unimplemented("deleting snapshots");
-}
-
-grpc::Status GrpcService::DuplicateProject(grpc::ServerContext*, const v1::DuplicateProjectRequest*,
-                                           grpc::ServerWriter<v1::DuplicateProjectResponse>*) {
-  return Unimplemented("duplicating projects");
 }
 
 grpc::Status GrpcService::ValidateCompose(grpc::ServerContext*, const v1::ValidateComposeRequest*,

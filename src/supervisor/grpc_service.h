@@ -66,10 +66,11 @@ class GrpcService final : public v1::Supervisor::WithCallbackMethod_Exec<v1::Sup
                            v1::PruneImagesResponse* response) override;
   grpc::Status SyncClock(grpc::ServerContext* context, const v1::SyncClockRequest* request,
                          v1::SyncClockResponse* response) override;
+  grpc::Status SyncDisk(grpc::ServerContext* context, const v1::SyncDiskRequest* request,
+                        v1::SyncDiskResponse* response) override;
   grpc::Status Shutdown(grpc::ServerContext* context, const v1::ShutdownRequest* request,
                         v1::ShutdownResponse* response) override;
 
-  // Not in this version: UNIMPLEMENTED with a message that says so.
   grpc::Status SaveSnapshot(grpc::ServerContext* context, const v1::SaveSnapshotRequest* request,
                             grpc::ServerWriter<v1::SaveSnapshotResponse>* writer) override;
   grpc::Status RestoreSnapshot(grpc::ServerContext* context,
@@ -83,6 +84,7 @@ class GrpcService final : public v1::Supervisor::WithCallbackMethod_Exec<v1::Sup
   grpc::Status DuplicateProject(grpc::ServerContext* context,
                                 const v1::DuplicateProjectRequest* request,
                                 grpc::ServerWriter<v1::DuplicateProjectResponse>* writer) override;
+  // Not in this version: UNIMPLEMENTED with a message that says so.
   grpc::Status ValidateCompose(grpc::ServerContext* context,
                                const v1::ValidateComposeRequest* request,
                                v1::ValidateComposeResponse* response) override;

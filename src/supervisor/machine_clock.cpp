@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <ctime>
 
-#include "absl/time/clock.h"
 #include "base/status.h"
 
 namespace vibe::supervisor {
@@ -17,11 +16,17 @@ const absl::Time kLatest = absl::FromUnixSeconds(7'258'118'400);  // 2200
 
 }  // namespace
 
+absl::Time MachineTime() {
+  timespec time{};
+  ::clock_gettime(CLOCK_REALTIME, &time);
+  return absl::TimeFromTimespec(time);
+}
+
 absl::StatusOr<absl::Duration> SetMachineClock(absl::Time host_time) {
   if (host_time < kEarliest || host_time > kLatest) {
     return absl::InvalidArgumentError("the host's time is not between the years 2020 and 2200");
   }
-  const absl::Duration offset = host_time - absl::Now();
+  const absl::Duration offset = host_time - MachineTime();
   if (absl::AbsDuration(offset) <= kTolerance) {
     return offset;
   }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "base/status.h"
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
+#include "state/sqlite_files.h"
 #include "supervisor/door.h"
 #include "supervisor/forward_server.h"
 #include "supervisor/grpc_service.h"
@@ -54,6 +56,8 @@ void Define(CLI::App& app, Arguments& arguments) {
       ->default_val("/vibe");
   app.add_option("--cni", options.cni_plugins, "folder of the CNI plugins")
       ->default_val("/usr/lib/cni");
+  app.add_option("--disk-host", options.disk_host,
+                 "folder on the file system that holds the data disk's file");
   app.add_option("--listen", arguments.listen,
                  "address for gRPC: unix:PATH, vsock:PORT, tcp:PORT or serial:NAME")
       ->required();
@@ -111,6 +115,10 @@ absl::Status Serve(Arguments arguments, const sigset_t& signals) {
 }
 
 int Main(int argc, char** argv) {
+  // This program is also the worker that opens an app's SQLite databases.
+  if (const std::optional<int> code = state::SqliteWorkerMain(argc, argv)) {
+    return *code;
+  }
   Arguments arguments;
   CLI::App app("The supervisor of a Vibe machine");
   Define(app, arguments);

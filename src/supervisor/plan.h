@@ -47,7 +47,8 @@ struct PlannedService {
   std::vector<PlannedMount> mounts;
   std::vector<std::string> directories;  // to be made before the mounts
   int service_index = 0;                 // place in the manifest: decides the address
-  std::string ipv4, ipv6, netns;
+  std::string ipv4, ipv6;
+  std::string netns;  // empty: a private one without any interface
   std::vector<manifest::Port> ports;
   std::vector<std::string> depends_on;
   std::optional<manifest::Healthcheck> healthcheck;

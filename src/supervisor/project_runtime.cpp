@@ -17,6 +17,7 @@
 #include "spdlog/spdlog.h"
 #include "supervisor/dependency_graph.h"
 #include "supervisor/full_disk.h"
+#include "supervisor/machine_clock.h"
 #include "supervisor/readiness.h"
 #include "supervisor/restart_policy.h"
 #include "supervisor/service_state_file.h"
@@ -97,6 +98,17 @@ ProjectRuntime::~ProjectRuntime() {
 std::vector<ServiceState> ProjectRuntime::services() const {
   absl::MutexLock lock(&mutex_);
   return states_;
+}
+
+absl::StatusOr<uint32_t> ProjectRuntime::Exec(const std::string& service,
+                                              const std::vector<std::string>& command,
+                                              absl::Duration timeout) {
+  for (size_t index = 0; index < plan_.services.size(); ++index) {
+    if (plan_.services[index].name == service) {
+      return containers_[index]->Exec(command, timeout);
+    }
+  }
+  return absl::NotFoundError(absl::StrCat("there is no service ", service));
 }
 
 void ProjectRuntime::Update(int index, const std::function<void(ServiceState&)>& change) {
@@ -214,7 +226,7 @@ absl::Status ProjectRuntime::RunService(int index, const std::function<bool()>& 
   // Before the start, so that no exit of this run can carry an earlier time.
   Update(index, [](ServiceState& state) {
     state.status = v1::STATUS_STARTING;
-    state.started_at = absl::Now();
+    state.started_at = MachineTime();
     state.exit_code.reset();
     state.ready = false;
   });

@@ -72,6 +72,10 @@ class ProjectRuntime {
   // Events may have been missed: compares with containerd and acts on what ended.
   void Resync();
 
+  // Runs a command in a service's container, as the service's user; its exit code.
+  absl::StatusOr<uint32_t> Exec(const std::string& service, const std::vector<std::string>& command,
+                                absl::Duration timeout);
+
   const Plan& plan() const { return plan_; }
   std::vector<ServiceState> services() const;  // in the plan's order
 

@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "network/network.h"
 #include "spdlog/spdlog.h"
+#include "supervisor/machine_clock.h"
 #include "supervisor/project_runtime.h"
 #include "supervisor/restart_policy.h"
 #include "supervisor/service_state_file.h"
@@ -111,7 +112,7 @@ void ProjectRuntime::ServiceEnded(int index, uint32_t exit_code) {
     return;  // Start or Stop waits for this and decides
   }
   const auto delay = RestartDelay(plan_.services[index].restart, exit_code, state.restart_count,
-                                  absl::Now() - state.started_at);
+                                  MachineTime() - state.started_at);
   if (!delay) {
     state.status = exit_code == 0 ? v1::STATUS_STOPPED : v1::STATUS_FAILED;
     state.message = exit_code == 0 ? "" : absl::StrCat("it exited with code ", exit_code);
@@ -137,7 +138,7 @@ void ProjectRuntime::Restart(int index) {
     // peer.
     Update(index, [](ServiceState& state) {
       state.status = v1::STATUS_RUNNING;
-      state.started_at = absl::Now();
+      state.started_at = MachineTime();
       state.exit_code.reset();
       state.message.clear();
     });

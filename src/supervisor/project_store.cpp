@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "base/unique_fd.h"
 #include "network/network.h"
+#include "supervisor/machine_clock.h"
 #include "supervisor/sqlite.h"
 
 namespace vibe::supervisor {
@@ -176,7 +177,7 @@ struct ProjectStore::Database {
                    absl::StrCat("another project is called ", record.name));
     }
     VIBE_ASSIGN_OR_RETURN(const auto known, Find(get, record.id));
-    const absl::Time now = absl::FromUnixMillis(absl::ToUnixMillis(absl::Now()));
+    const absl::Time now = absl::FromUnixMillis(absl::ToUnixMillis(MachineTime()));
     if (known) {
       if (SameContent(*known, record)) {
         record = *known;
@@ -198,7 +199,7 @@ struct ProjectStore::Database {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     VIBE_RETURN_IF_ERROR(statement.Bind(1, id)
                              .Bind(2, int64_t{value})
-                             .Bind(3, absl::ToUnixMillis(absl::Now()))
+                             .Bind(3, absl::ToUnixMillis(MachineTime()))
                              .Run());
     return connection.Changes() == 0 ? Missing(id) : absl::OkStatus();
   }

@@ -195,12 +195,15 @@ Json ResourceLimits(const manifest::Resources& resources) {
 }
 
 Json Linux(const PlannedService& service) {
-  const std::string netns = (network::NetworkPaths().namespaces / service.netns).string();
+  Json network = {{"type", "network"}};  // a new one, with nothing in it
+  if (!service.netns.empty()) {
+    network["path"] = (network::NetworkPaths().namespaces / service.netns).string();
+  }
   return {{"namespaces", Json::array({{{"type", "pid"}},
                                       {{"type", "ipc"}},
                                       {{"type", "uts"}},
                                       {{"type", "mount"}},
-                                      {{"type", "network"}, {"path", netns}}})},
+                                      std::move(network)})},
           {"cgroupsPath", service.cgroup},
           {"resources", ResourceLimits(service.resources)},
           // Of the service's own network namespace: any user may serve port 80 there.

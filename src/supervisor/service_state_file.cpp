@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "base/file.h"
 #include "base/status.h"
+#include "supervisor/machine_clock.h"
 
 namespace vibe::supervisor {
 namespace {
@@ -53,7 +54,7 @@ std::vector<ServiceState> LoadServiceStates(const std::filesystem::path& file, c
   const nlohmann::json document =
       text.ok() ? nlohmann::json::parse(*text, nullptr, false) : nlohmann::json();
   for (size_t index = 0; index < states.size(); ++index) {
-    states[index].started_at = absl::Now();
+    states[index].started_at = MachineTime();
     if (!document.is_object() || !document.contains("services") ||
         !document["services"].is_object()) {
       continue;

@@ -13,7 +13,9 @@
 #include "oci/layout.h"
 #include "oci/reference.h"
 #include "spdlog/spdlog.h"
+#include "supervisor/disk_space.h"
 #include "supervisor/full_disk.h"
+#include "supervisor/project_state.h"
 #include "supervisor/project_view.h"
 
 namespace vibe::supervisor {
@@ -32,14 +34,6 @@ absl::Status NoProject(const std::string& id) {
   return WithAdvice(Error(absl::StatusCode::kNotFound, Reason::kNotFound,
                           absl::StrCat("there is no project ", id, " in the machine")),
                     "open the app again with `vibe open`");
-}
-
-absl::StatusOr<manifest::Manifest> ManifestOf(const ProjectRecord& record) {
-  manifest::ParseResult parsed = manifest::Parse(record.manifest_json);
-  if (!parsed.manifest) {
-    return manifest::ToStatus(parsed, "manifest");
-  }
-  return *std::move(parsed.manifest);
 }
 
 }  // namespace
@@ -64,13 +58,18 @@ Supervisor::Supervisor(Options options, std::unique_ptr<ProjectStore> store)
       platform_{.containerd = containerd_,
                 .images = images_,
                 .network = {.cni_plugins = options_.cni_plugins},
-                .logger = options_.logger} {}
+                .logger = options_.logger},
+      completion_(std::make_unique<SnapshotCompletion>(
+          [this](const std::string& id, const std::string& snapshot_id, std::stop_token stop) {
+            CompleteSnapshot(id, snapshot_id, stop);
+          })) {}
 
 Supervisor::~Supervisor() {
   {
     absl::MutexLock lock(&mutex_);
     closing_ = true;
   }
+  completion_->End();
   watch_cancellation_.Cancel();
   if (watcher_.joinable()) {
     watcher_.join();
@@ -81,6 +80,14 @@ Supervisor::~Supervisor() {
 }
 
 // ---- projects in memory ----
+
+absl::StatusOr<manifest::Manifest> Supervisor::ManifestOf(const ProjectRecord& record) {
+  manifest::ParseResult parsed = manifest::Parse(record.manifest_json);
+  if (!parsed.manifest) {
+    return manifest::ToStatus(parsed, "manifest");
+  }
+  return *std::move(parsed.manifest);
+}
 
 absl::StatusOr<ProjectRecord> Supervisor::Record(const std::string& id) {
   auto record = store_->Get(id);
@@ -120,7 +127,7 @@ absl::StatusOr<Plan> Supervisor::PlanOf(const ProjectRecord& record) const {
                    .grant_expose_ports = record.grants.expose_ports,
                    .has_files = packages_.HasFiles(record.package_digest),
                    .package_dir = packages_.AppDirectory(record.package_digest).string(),
-                   .project_dir = (options_.data / "projects" / record.id).string(),
+                   .project_dir = DirectoryOf(record.id).string(),
                    .run_dir = (options_.run / "projects" / record.id).string(),
                    .cgroup_parent = options_.cgroup,
                    .nameservers = options_.firewall.nameservers});
@@ -129,10 +136,10 @@ absl::StatusOr<Plan> Supervisor::PlanOf(const ProjectRecord& record) const {
 absl::StatusOr<std::shared_ptr<ProjectRuntime>> Supervisor::MakeRuntime(
     Entry& entry, const ProjectRecord& record) {
   VIBE_ASSIGN_OR_RETURN(Plan plan, PlanOf(record));
-  const ProjectRuntime::Files files{.run_directory = options_.run / "projects" / record.id,
-                                    .log_directory = options_.data / "logs" / record.id,
-                                    .state_file = options_.data / "projects" / record.id /
-                                                  "current" / "runtime" / "service-state.json"};
+  const ProjectRuntime::Files files{
+      .run_directory = options_.run / "projects" / record.id,
+      .log_directory = options_.data / "logs" / record.id,
+      .state_file = DirectoryOf(record.id) / "current" / "runtime" / "service-state.json"};
   auto runtime = std::make_shared<ProjectRuntime>(platform_, std::move(plan), files,
                                                   [this, id = record.id] { Publish(id); });
   absl::MutexLock lock(&entry.mutex);
@@ -179,10 +186,15 @@ absl::StatusOr<std::vector<v1::Project>> Supervisor::ListProjects() {
 
 // ---- ensure and open ----
 
-absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectRequest& request) {
-  if (!IsProjectId(request.id()) || !IsProjectName(request.name())) {
+absl::Status Supervisor::CheckIdentity(const std::string& id, const std::string& name) {
+  if (!IsProjectId(id) || !IsProjectName(name)) {
     return absl::InvalidArgumentError("a project needs a UUID and a name of [a-z0-9-]");
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectRequest& request) {
+  VIBE_RETURN_IF_ERROR(CheckIdentity(request.id(), request.name()));
   if (!request.package_digest().empty()) {
     packages_.Pin(request.package_digest());  // until the record names it
     if (!packages_.Has(request.package_digest())) {
@@ -214,6 +226,7 @@ absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectReq
                                          ", not of ", manifest.id)),
                       "remove the project first, or open the app under another name");
   }
+  VIBE_RETURN_IF_ERROR(SaveBeforeUpgrade(record.id, manifest.version));
   record.app_id = manifest.id;
   record.app_version = manifest.version;
   VIBE_ASSIGN_OR_RETURN(record, store_->Put(record));
@@ -221,6 +234,7 @@ absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectReq
   if (old_package != record.package_digest) {
     RemoveUnusedPackages();
   }
+  VIBE_RETURN_IF_ERROR(StateOf(record.id).status());
   return View(record);
 }
 
@@ -270,6 +284,7 @@ absl::StatusOr<v1::Project> Supervisor::OpenProject(const std::string& id,
   const std::shared_ptr<Entry> entry = EntryOf(id);
   absl::MutexLock operation(&entry->operation);
   VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
+  VIBE_RETURN_IF_ERROR(CheckSpace(options_.data, options_.disk_host));
   VIBE_ASSIGN_OR_RETURN(const Plan plan, PlanOf(record));
   absl::Status status =
       containerd_.CreateNamespace(plan.containerd_namespace, {{"vibe.app/project", record.id}});
@@ -312,12 +327,22 @@ absl::StatusOr<v1::Project> Supervisor::StartProject(
                                          "not all here")),
                       "open it again with `vibe open`");
   }
+  VIBE_RETURN_IF_ERROR(StartLocked(*entry, record, secrets, progress, cancelled));
+  return GetProject(id);
+}
+
+absl::Status Supervisor::StartLocked(Entry& entry, const ProjectRecord& record,
+                                     const std::map<std::string, std::string>& secrets,
+                                     const ProgressSink& progress,
+                                     const std::function<bool()>& cancelled) {
+  const std::string& id = record.id;
   VIBE_RETURN_IF_ERROR(CheckSecrets(record, secrets));
+  VIBE_RETURN_IF_ERROR(StateOf(id).status());
   std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(id);
   const bool runs = runtime != nullptr && AnyActive(runtime->services());
   if (!runs) {
     // The manifest or the grants may have changed since the last run.
-    VIBE_ASSIGN_OR_RETURN(runtime, MakeRuntime(*entry, record));
+    VIBE_ASSIGN_OR_RETURN(runtime, MakeRuntime(entry, record));
   }
   const absl::Time begun = absl::Now();
   {
@@ -337,9 +362,8 @@ absl::StatusOr<v1::Project> Supervisor::StartProject(
   if (!status.ok()) {
     status.Update(store_->SetWantRunning(id, false));
     status.Update(ForgetFirewall(id));
-    return status;
   }
-  return GetProject(id);
+  return status;
 }
 
 absl::StatusOr<v1::Project> Supervisor::StopProject(const std::string& id, absl::Duration timeout,
@@ -385,13 +409,18 @@ absl::Status Supervisor::DeleteProject(const std::string& id, bool delete_data) 
   VIBE_RETURN_IF_ERROR(ForgetFirewall(id));
   {
     // Its last thread writes the state file: it must be gone before the folder goes.
+    completion_->Forget(id);
     absl::MutexLock lock(&entry->mutex);
     entry->runtime.reset();
+  }
+  {
+    absl::MutexLock lock(&entry->state_mutex);
+    entry->snapshots.reset();
   }
   runtime.reset();
   VIBE_RETURN_IF_ERROR(RemoveAll(options_.data / "logs" / id));
   if (delete_data) {
-    VIBE_RETURN_IF_ERROR(RemoveAll(options_.data / "projects" / id));
+    VIBE_RETURN_IF_ERROR(DestroyProjectState(DirectoryOf(id)));
   }
   // The record goes last: until then a crash leaves a project that can be deleted again.
   VIBE_RETURN_IF_ERROR(store_->Delete(id));

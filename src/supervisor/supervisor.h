@@ -23,14 +23,18 @@
 #include "images/images.h"
 #include "network/network.h"
 #include "oci/registry.h"
+#include "state/snapshot_store.h"
 #include "supervisor/event_bus.h"
 #include "supervisor/package_store.h"
 #include "supervisor/project_runtime.h"
 #include "supervisor/project_store.h"
 #include "supervisor/service_container.h"
+#include "supervisor/snapshot_completion.h"
 #include "vibe/v1/supervisor.pb.h"
 
 namespace vibe::supervisor {
+
+class AutosaveClock;
 
 class Supervisor {
  public:
@@ -42,6 +46,8 @@ class Supervisor {
     std::string logger;   // path of vibe-logger
     std::string cgroup;   // parent of all services' cgroups
     std::filesystem::path cni_plugins = "/usr/lib/cni";
+    // A folder on the file system that holds the data disk's file; empty when it is out of reach.
+    std::filesystem::path disk_host;
     oci::RegistryOptions registry;
     network::FirewallOptions firewall;
   };
@@ -65,6 +71,22 @@ class Supervisor {
   absl::Status DeleteProject(const std::string& id, bool delete_data);
   absl::StatusOr<v1::Project> GetProject(const std::string& id);
   absl::StatusOr<std::vector<v1::Project>> ListProjects();
+
+  // Snapshots (supervisor_snapshots.cpp). A save returns when the snapshot is on the disk; what is
+  // found out about it later is in the list.
+  absl::StatusOr<v1::Snapshot> SaveSnapshot(const v1::SaveSnapshotRequest& request,
+                                            const ProgressSink& progress);
+  absl::StatusOr<std::vector<v1::Snapshot>> ListSnapshots(const std::string& id);
+  absl::Status DeleteSnapshot(const std::string& id, const std::string& snapshot_id);
+  struct Restored {
+    v1::Project project;
+    std::string safety_snapshot_id;  // empty when it was refused
+  };
+  absl::StatusOr<Restored> RestoreSnapshot(const v1::RestoreSnapshotRequest& request,
+                                           const ProgressSink& progress,
+                                           const std::function<bool()>& cancelled);
+  absl::StatusOr<v1::Project> DuplicateProject(const v1::DuplicateProjectRequest& request,
+                                               const ProgressSink& progress);
 
   absl::StatusOr<v1::ResolvePortsResponse> ResolvePorts(const std::string& id);
   // Where a forwarded connection goes; PermissionDenied for a port that is not exposed,
@@ -106,19 +128,50 @@ class Supervisor {
  private:
   // A project's in-memory part. Lives as long as the project.
   struct Entry {
-    absl::Mutex operation;  // open, start, stop, delete exclude each other
+    absl::Mutex operation;  // open, start, stop, save, restore, delete exclude each other
     absl::Mutex mutex;
     std::shared_ptr<ProjectRuntime> runtime ABSL_GUARDED_BY(mutex);  // null: not started since boot
+    absl::Mutex state_mutex;  // held while a store is opened, which may have to tidy up
+    std::shared_ptr<state::SnapshotStore> snapshots ABSL_GUARDED_BY(state_mutex);
   };
 
   Supervisor(Options options, std::unique_ptr<ProjectStore> store);
 
+  static absl::Status CheckIdentity(const std::string& id, const std::string& name);
+  static absl::StatusOr<manifest::Manifest> ManifestOf(const ProjectRecord& record);
   absl::StatusOr<ProjectRecord> Record(const std::string& id);
   std::shared_ptr<Entry> EntryOf(const std::string& id);
   std::shared_ptr<ProjectRuntime> RuntimeOf(const std::string& id);
   absl::StatusOr<Plan> PlanOf(const ProjectRecord& record) const;
   absl::StatusOr<std::shared_ptr<ProjectRuntime>> MakeRuntime(Entry& entry,
                                                               const ProjectRecord& record);
+  std::filesystem::path DirectoryOf(const std::string& id) const {
+    return options_.data / "projects" / id;
+  }
+  // The project's snapshots; `current` is there, and what a crash left is put in order, afterwards.
+  absl::StatusOr<std::shared_ptr<state::SnapshotStore>> StateOf(const std::string& id);
+  absl::StatusOr<state::SnapshotMetadata> Save(const ProjectRecord& record,
+                                               state::SaveRequest request,
+                                               const ProgressSink& progress);
+  // The dumps of a snapshot's Postgres volumes, or why there are none.
+  std::map<std::string, absl::StatusOr<std::filesystem::path>> DumpVolumes(
+      const std::string& id, const std::string& snapshot_id, state::SnapshotStore& store,
+      std::stop_token stop);
+  // What a snapshot's clone needs before it can be a state under the present images. Of a project
+  // whose operation is held, for the length of the call.
+  std::function<absl::Status(const std::filesystem::path&)> PrepareFor(
+      const ProjectRecord& record, const manifest::Manifest& manifest,
+      const std::string& snapshot_id, state::SnapshotStore& store);
+  void CompleteSnapshot(const std::string& id, const std::string& snapshot_id,
+                        std::stop_token stop);
+  absl::Status StartLocked(Entry& entry, const ProjectRecord& record,
+                           const std::map<std::string, std::string>& secrets,
+                           const ProgressSink& progress, const std::function<bool()>& cancelled);
+  // Of a known project whose app is about to have another version.
+  absl::Status SaveBeforeUpgrade(const std::string& id, const std::string& new_version);
+  void ForgetBrokenDuplicates();
+  void AutosaveIfDue(const ProjectRecord& record, AutosaveClock& clock);
+  void KeepSaved();  // until the supervisor ends
   v1::Project View(const ProjectRecord& record);
   absl::Status EnsureImages(const ProjectRecord& record, const Plan& plan,
                             const ProgressSink& progress, const std::function<bool()>& cancelled);
@@ -153,6 +206,7 @@ class Supervisor {
   std::string applied_firewall_ ABSL_GUARDED_BY(firewall_mutex_);
 
   containerd::Client::Cancellation watch_cancellation_;
+  std::unique_ptr<SnapshotCompletion> completion_;
   std::thread watcher_;
   std::vector<std::thread> recoveries_;
 };

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
+#include "supervisor/machine_clock.h"
 #include "supervisor/project_view.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/version.h"
@@ -126,7 +127,7 @@ v1::HealthResponse Supervisor::Health() {
     health.set_containerd_version(*version);
   }
   *health.mutable_started_at() = ToTimestamp(started_at_);
-  *health.mutable_time() = ToTimestamp(absl::Now());
+  *health.mutable_time() = ToTimestamp(MachineTime());
   return health;
 }
 

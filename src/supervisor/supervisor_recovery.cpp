@@ -7,6 +7,8 @@
 
 #include "base/status.h"
 #include "spdlog/spdlog.h"
+#include "supervisor/container_job.h"
+#include "supervisor/project_freezer.h"
 #include "supervisor/supervisor.h"
 
 namespace vibe::supervisor {
@@ -35,6 +37,7 @@ void Supervisor::Recover() {
   if (const absl::Status status = RefreshFirewall(); !status.ok()) {
     spdlog::error("cannot apply the firewall: {}", status.ToString());
   }
+  ForgetBrokenDuplicates();
   for (const ProjectRecord& record : *records) {
     recoveries_.emplace_back([this, record] { RecoverProject(record); });
   }
@@ -43,6 +46,7 @@ void Supervisor::Recover() {
       RemoveUnusedPackages();  // what a crash left
     }
   });
+  recoveries_.emplace_back([this] { KeepSaved(); });
   watcher_ = std::thread([this] { WatchContainerd(); });
 }
 
@@ -61,9 +65,17 @@ bool Supervisor::AwaitContainerd() {
 }
 
 void Supervisor::RecoverProject(const ProjectRecord& record) {
+  if (const auto plan = PlanOf(record); plan.ok()) {
+    ProjectFreezer(*plan).Thaw();  // a save may have died while its services stood still
+  }
+  if (const auto state = StateOf(record.id); !state.ok()) {
+    spdlog::error("project {}: its state: {}", record.name, state.status().ToString());
+    return;  // each call says so again
+  }
   if (!AwaitContainerd()) {
     return;
   }
+  RemoveLeftJobs(containerd_, NamespaceName(record.app_id, record.id)).IgnoreError();
   const std::shared_ptr<Entry> entry = EntryOf(record.id);
   absl::MutexLock operation(&entry->operation);
   if (RuntimeOf(record.id) != nullptr || !store_->Get(record.id).ok()) {

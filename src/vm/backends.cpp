@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "vm/machine_settings.h"
 
 #ifdef __linux__
 #include "vm/native/native_machine.h"
@@ -36,6 +37,11 @@ absl::StatusOr<Backend> MakeNative(const BackendOptions& options, std::string re
   return Backend{.machine = std::make_unique<native::NativeMachine>(native::NativeMachine::Options{
                      .directory = options.home / "machine" / "native",
                      .init_program = programs / "vibe-native-init",
+                     .disk_bytes = [home = options.home]() -> absl::StatusOr<uint64_t> {
+                       VIBE_ASSIGN_OR_RETURN(const GuestOptions guest,
+                                             ReadGuestOptions(home, /*emulated=*/false));
+                       return guest.disk_mib << 20;
+                     },
                  }),
                  .reason = std::move(reason)};
 }

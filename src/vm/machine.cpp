@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
+#include "vm/guest_fault.h"
 
 namespace vibe::vm {
 namespace {
@@ -53,8 +54,13 @@ struct Machine::Impl {
   // False when a stop was asked for meanwhile.
   bool Pause(absl::Duration duration) ABSL_LOCKS_EXCLUDED(mutex);
   absl::Status Boot() ABSL_LOCKS_EXCLUDED(mutex);
+  absl::Status AwaitAnswer(absl::Duration limit) ABSL_LOCKS_EXCLUDED(mutex);
   absl::Status Recover(const absl::Status& cause) ABSL_LOCKS_EXCLUDED(mutex);
   absl::Status PowerOff(const std::function<absl::Status()>& request) ABSL_LOCKS_EXCLUDED(mutex);
+  absl::Status Save(const std::function<absl::Status()>& prepare) ABSL_LOCKS_EXCLUDED(mutex);
+  // Ends what others do with the machine; true when it was up.
+  bool TakeForStop() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  absl::Status FinishStop(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   absl::StatusOr<absl::Duration> NextRecovery(const absl::Status& cause) ABSL_LOCKS_EXCLUDED(mutex);
   void Watch() ABSL_LOCKS_EXCLUDED(mutex);
   absl::Status Heartbeat(int& missed) ABSL_LOCKS_EXCLUDED(mutex);
@@ -69,6 +75,8 @@ struct Machine::Impl {
   std::string error ABSL_GUARDED_BY(mutex);
   absl::Time ready_since ABSL_GUARDED_BY(mutex);
   int recoveries ABSL_GUARDED_BY(mutex) = 0;
+  bool resumed ABSL_GUARDED_BY(mutex) = false;
+  std::string save_error ABSL_GUARDED_BY(mutex);
   std::deque<absl::Time> recent ABSL_GUARDED_BY(mutex);  // recoveries within the window
   uint64_t boots ABSL_GUARDED_BY(mutex) = 0;             // that ended, well or not
   absl::Status last_boot ABSL_GUARDED_BY(mutex);
@@ -110,39 +118,65 @@ bool Machine::Impl::Pause(absl::Duration duration) {
   return !Cancelled();
 }
 
-absl::Status Machine::Impl::Boot() {
-  const absl::Time deadline = absl::Now() + options.boot_timeout;
-  const auto failed = [&](const absl::Status& status) {
-    const absl::Status with_log = WithLog(status, backend->LastLog());
-    // The next boot begins with nothing left of this one.
-    const absl::Status killed = backend->Kill();
-    return killed.ok() ? with_log
-                       : Annotate(with_log, absl::StrCat("(", killed.message(), " too)"));
-  };
-  if (backend->state() == PowerState::kPaused) {
-    if (absl::Status status = backend->Resume(); !status.ok()) {
-      return failed(Annotate(status, "resume the machine"));
-    }
-  } else if (absl::Status status = backend->Start(); !status.ok()) {
-    return failed(Annotate(status, "start the machine"));
-  }
+absl::Status Machine::Impl::AwaitAnswer(absl::Duration limit) {
+  const absl::Time deadline = absl::Now() + limit;
   for (absl::Duration pause = kFirstProbePause;; pause = std::min(pause * 2, kLongestProbePause)) {
     const absl::Status health = probe();
     if (health.ok()) {
       return health;
     }
     if (backend->state() == PowerState::kOff) {
-      return failed(absl::UnavailableError("the machine went off while it booted"));
+      return absl::UnavailableError("the machine went off while it booted");
     }
     if (absl::Now() >= deadline) {
-      return failed(absl::DeadlineExceededError(
-          absl::StrCat("the machine did not answer within ",
-                       absl::FormatDuration(options.boot_timeout), ": ", health.message())));
+      return absl::DeadlineExceededError(absl::StrCat("the machine did not answer within ",
+                                                      absl::FormatDuration(limit), ": ",
+                                                      health.message()));
     }
     if (!Pause(pause)) {
       return absl::CancelledError("the machine was stopped while it booted");
     }
   }
+}
+
+absl::Status Machine::Impl::Boot() {
+  const bool paused = backend->state() == PowerState::kPaused;
+  absl::Status status = paused ? Annotate(backend->Resume(), "resume the machine")
+                               : Annotate(backend->Start(), "start the machine");
+  bool from_save = status.ok() && !paused && backend->resumed();
+  if (status.ok()) {
+    status = AwaitAnswer(from_save ? options.resume_timeout : options.boot_timeout);
+  }
+  std::string unused_save;
+  if (!status.ok() && !absl::IsCancelled(status) && from_save) {
+    // What was synced is on the disk, and the save is used up.
+    unused_save = absl::StrCat("the saved machine was thrown away: ", status.message());
+    from_save = false;
+    status = backend->Kill();
+    if (status.ok()) {
+      status = Annotate(backend->Start(), "start the machine");
+    }
+    if (status.ok()) {
+      status = AwaitAnswer(options.boot_timeout);
+    }
+  }
+  {
+    absl::MutexLock lock(&mutex);
+    resumed = from_save && status.ok();
+    save_error = unused_save;
+  }
+  if (status.ok() || absl::IsCancelled(status)) {
+    return status;
+  }
+  const std::vector<std::string> log = backend->LastLog();
+  const GuestFault fault = FindGuestFault(log);
+  if (!fault.message.empty()) {
+    status = Annotate(status, fault.message);
+  }
+  status = WithLog(WithAdvice(status, fault.advice), log);
+  // The next boot begins with nothing left of this one.
+  const absl::Status killed = backend->Kill();
+  return killed.ok() ? status : Annotate(status, absl::StrCat("(", killed.message(), " too)"));
 }
 
 // How long to wait before the machine is brought back once more, or why it is not.
@@ -274,6 +308,38 @@ absl::Status Machine::Impl::PowerOff(const std::function<absl::Status()>& reques
   return backend->Kill();  // also clears away what a machine that went off by itself may leave
 }
 
+absl::Status Machine::Impl::Save(const std::function<absl::Status()>& prepare) {
+  if (!backend->can_suspend()) {
+    return absl::UnimplementedError("this machine cannot be saved");
+  }
+  if (prepare) {
+    VIBE_RETURN_IF_ERROR(prepare());
+  }
+  return backend->Suspend();
+}
+
+bool Machine::Impl::TakeForStop() {
+  ++stops;
+  changed.SignalAll();
+  while (state == MachineState::kBooting || state == MachineState::kShuttingDown) {
+    changed.Wait(&mutex);
+  }
+  --stops;
+  const bool up = Up();
+  SetState(MachineState::kShuttingDown);
+  return up;
+}
+
+absl::Status Machine::Impl::FinishStop(absl::Status status) {
+  resumed = false;
+  SetState(status.ok() ? MachineState::kStopped : MachineState::kError);
+  if (!status.ok()) {
+    status = Annotate(status, "stop the machine");
+    error = std::string(status.message());
+  }
+  return status;
+}
+
 Machine::Machine(std::unique_ptr<VirtualMachine> backend, Probe probe, Options options)
     : impl_(std::make_unique<Impl>(std::move(backend), std::move(probe), options)) {
   impl_->watcher = std::thread([this] { impl_->Watch(); });
@@ -351,27 +417,62 @@ absl::StatusOr<UniqueFd> Machine::Dial(uint32_t port) {
 absl::Status Machine::Stop(const std::function<absl::Status()>& request) {
   Impl& m = *impl_;
   absl::MutexLock lock(&m.mutex);
-  ++m.stops;
-  m.changed.SignalAll();
-  while (m.state == MachineState::kBooting || m.state == MachineState::kShuttingDown) {
-    m.changed.Wait(&m.mutex);
-  }
-  --m.stops;
-  const bool up = m.Up();
-  m.SetState(MachineState::kShuttingDown);
+  bool up = m.TakeForStop();
   m.mutex.Unlock();
+  if (!up && m.backend->suspended()) {
+    up = m.Boot().ok();
+  }
   // A machine that is not in use may still run: one that nobody adopted, or whose boot was cut
   // short.
-  absl::Status status = m.backend->state() == PowerState::kOff && !up
-                            ? absl::OkStatus()
-                            : m.PowerOff(up ? request : nullptr);
+  const absl::Status status = m.backend->state() == PowerState::kOff && !up
+                                  ? absl::OkStatus()
+                                  : m.PowerOff(up ? request : nullptr);
   m.mutex.Lock();
-  m.SetState(status.ok() ? MachineState::kStopped : MachineState::kError);
-  if (!status.ok()) {
-    status = Annotate(status, "stop the machine");
-    m.error = std::string(status.message());
+  return m.FinishStop(status);
+}
+
+absl::Status Machine::Suspend(const std::function<absl::Status()>& prepare,
+                              const std::function<absl::Status()>& request) {
+  Impl& m = *impl_;
+  absl::MutexLock lock(&m.mutex);
+  const bool up = m.TakeForStop();
+  m.mutex.Unlock();
+  absl::Status status, saved;
+  if (up) {
+    saved = m.Save(prepare);
+    status = saved.ok() ? saved : m.PowerOff(request);
+  } else if (m.backend->state() != PowerState::kOff) {
+    saved = absl::FailedPreconditionError("the machine was not ready");
+    status = m.PowerOff(nullptr);
   }
-  return status;
+  m.mutex.Lock();
+  m.save_error = std::string(saved.message());
+  return m.FinishStop(status);
+}
+
+absl::Status Machine::Reset(
+    const std::function<absl::Status()>& request,
+    const std::function<absl::Status(const std::vector<std::filesystem::path>&)>& erase) {
+  Impl& m = *impl_;
+  absl::MutexLock lock(&m.mutex);
+  const bool up = m.TakeForStop();
+  m.mutex.Unlock();
+  // A save is erased too: it belongs to the data.
+  const bool nothing_left =
+      m.backend->state() == PowerState::kOff && !up && !m.backend->suspended();
+  const absl::Status stopped = nothing_left ? absl::OkStatus() : m.PowerOff(up ? request : nullptr);
+  const absl::Status erased = stopped.ok() ? erase(m.backend->DataPaths()) : absl::OkStatus();
+  m.mutex.Lock();
+  VIBE_RETURN_IF_ERROR(m.FinishStop(stopped));
+  return erased;  // the machine is stopped, and its data is what `erase` left
+}
+
+std::filesystem::path Machine::ConsoleLog() const {
+  return impl_->backend->ConsoleLog();
+}
+
+std::vector<std::filesystem::path> Machine::DataPaths() const {
+  return impl_->backend->DataPaths();
 }
 
 MachineStatus Machine::status() const {
@@ -380,7 +481,11 @@ MachineStatus Machine::status() const {
           .backend = impl_->backend->name(),
           .error = impl_->error,
           .ready_since = impl_->Up() ? impl_->ready_since : absl::InfinitePast(),
-          .recoveries = impl_->recoveries};
+          .recoveries = impl_->recoveries,
+          .suspended = impl_->state == MachineState::kStopped && impl_->backend->suspended(),
+          .resumed = impl_->resumed,
+          .can_suspend = impl_->backend->can_suspend(),
+          .save_error = impl_->save_error};
 }
 
 }  // namespace vibe::vm

@@ -2,6 +2,7 @@
 // it dies, stops it cleanly within a bound. Everything else reaches the machine through this class.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -27,6 +28,10 @@ struct MachineStatus {
   std::string error;  // why it is in kError
   absl::Time ready_since;
   int recoveries = 0;  // times it was brought back since vibed started
+  // Of a stopped machine: the next start goes on where it was. Of one that runs: it did.
+  bool suspended = false, resumed = false;
+  bool can_suspend = false;
+  std::string save_error;  // why the last Suspend or start did without a save
 };
 
 // Thread-safe. The destructor stops watching; it does not stop the machine.
@@ -37,6 +42,8 @@ class Machine {
   using Probe = std::function<absl::Status()>;
   struct Options {
     absl::Duration boot_timeout = absl::Seconds(60);
+    // A resumed machine that does not answer within this is ended and booted.
+    absl::Duration resume_timeout = absl::Seconds(30);
     absl::Duration shutdown_timeout = absl::Seconds(60);
     absl::Duration heartbeat = absl::Seconds(2);
     int missed_heartbeats = 5;  // then the machine counts as hung and is restarted
@@ -59,9 +66,26 @@ class Machine {
   absl::StatusOr<UniqueFd> Dial(uint32_t port);
   // `request` asks the supervisor to stop the projects (with a deadline of its own; a failure does
   // not keep the machine up); then the backend is asked; after shutdown_timeout it is forced. Ends
-  // a boot or a recovery that is under way. A stopped machine is a success.
+  // a boot or a recovery that is under way. A stopped machine is a success; a suspended one is
+  // resumed first, so that what it runs ends cleanly.
   absl::Status Stop(const std::function<absl::Status()>& request);
+  // Stops the machine so that the next start goes on where it was, projects and all, where the
+  // backend can: `prepare` asks the supervisor to sync the data disk (with a deadline of its own),
+  // then the machine is saved. Stops it as Stop(request) does where it cannot be saved, is not
+  // ready, or `prepare` or the save fails; status() says which it was, and why. A suspended or
+  // stopped machine stays as it is.
+  absl::Status Suspend(const std::function<absl::Status()>& prepare,
+                       const std::function<absl::Status()>& request);
+  // Stops the machine as Stop does (a suspended one is not resumed: its save is part of its data)
+  // and calls `erase` with the backend's DataPaths while nobody can start it. Not called when the
+  // machine could not be stopped.
+  absl::Status Reset(
+      const std::function<absl::Status()>& request,
+      const std::function<absl::Status(const std::vector<std::filesystem::path>&)>& erase);
   MachineStatus status() const;
+  // Of the backend, see virtual_machine.h.
+  std::filesystem::path ConsoleLog() const;
+  std::vector<std::filesystem::path> DataPaths() const;
 
  private:
   struct Impl;

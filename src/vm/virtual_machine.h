@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -23,7 +24,8 @@ class VirtualMachine {
 
   virtual std::string name() const = 0;  // "native", "qemu", "vz"
 
-  // Starts the machine, or finds again one that an earlier process started.
+  // Starts the machine, or finds again one that an earlier process started. A suspended machine
+  // goes on where it was; one whose save is stale or broken is booted, and the save is gone.
   virtual absl::Status Start() = 0;
   // A connected, private byte stream to a port of the machine. Unavailable when nobody listens
   // there.
@@ -35,8 +37,25 @@ class VirtualMachine {
   virtual absl::Status Pause() = 0;
   virtual absl::Status Resume() = 0;
   virtual PowerState state() const = 0;
+
+  // Saves the running guest with its memory, so that the next Start goes on with it, and ends the
+  // machine; returns when nothing of it runs. What must be on the data disk should the save be lost
+  // has to be synced before. After an error the guest runs on or does not: the machine is to be
+  // powered off. Unimplemented where machines cannot be saved.
+  virtual absl::Status Suspend() { return absl::UnimplementedError("this machine is not saved"); }
+  virtual bool can_suspend() const { return false; }
+  // A save is there that the next Start tries, once.
+  virtual bool suspended() const { return false; }
+  // The machine that the last Start of this object started goes on from a save.
+  virtual bool resumed() const { return false; }
   // The last lines of the machine's console, for errors; empty when there are none.
   virtual std::vector<std::string> LastLog() const { return {}; }
+  // The file that gets what the console says, each line with its time; what was before is beside
+  // it, with ".1" behind its name. Neither need be there.
+  virtual std::filesystem::path ConsoleLog() const { return {}; }
+  // The files and folders that are the machine's data: without them the next Start begins with an
+  // empty machine. Not all need be there. To be touched only while the machine is off.
+  virtual std::vector<std::filesystem::path> DataPaths() const { return {}; }
 };
 
 }  // namespace vibe::vm

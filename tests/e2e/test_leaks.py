@@ -37,6 +37,12 @@ def open_files(pids):
     return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
 
 
+def loop_devices(vibe):
+    """How many there are on this machine's data disk."""
+    disk = str(vibe.home / "machine" / "native" / "data.img")
+    return sum(path.read_text().strip() == disk for path in Path("/sys/block").glob("loop*/loop/backing_file"))
+
+
 def snapshot(vibe):
     return {
         "processes": sorted(words.split(" ")[0] for words in vibe.machine_processes().values()),
@@ -52,8 +58,10 @@ def snapshot(vibe):
         "open files of the supervisor": open_files(vibe.machine_processes("vibe-supervisor")),
         "open files of containerd": open_files(vibe.machine_processes("containerd")),
         "projects on the host": sorted(os.listdir(vibe.home / "projects")),
-        "projects in the machine": sorted(os.listdir(vibe.home / "machine" / "native" / "data" / "projects")),
-        "packages": sorted(os.listdir(vibe.home / "machine" / "native" / "data" / "packages")),
+        "projects in the machine": inside(vibe, "ls", "/run/vibe/data/projects"),
+        "packages": inside(vibe, "ls", "/run/vibe/data/packages"),
+        "subvolumes": inside(vibe, "btrfs", "subvolume", "list", "/run/vibe/data"),
+        "loop devices": loop_devices(vibe),
     }
 
 

@@ -95,7 +95,7 @@ def test_every_name_that_the_manifest_allows(vibe, tmp_path):
 
 def test_changed_files_reach_the_app_and_the_old_ones_go(vibe, tmp_path):
     app = write_app(tmp_path / "app", [probe("web", ["serve", "8080"], ports=WEB_PORT)])
-    packages = vibe.home / "machine" / "native" / "data" / "packages"
+    packages = vibe.inside("/run/vibe/data/packages")
     before = None
     for version in ("one", "two", "three"):
         (app / "page.txt").write_text(version)

@@ -86,9 +86,9 @@ class Failed(Exception):
 class Vibe:
     """One home of Vibe. close() ends everything that runs for it."""
 
-    def __init__(self, home):
+    def __init__(self, home, machine="native"):
         self.home = Path(home)
-        self.environment = {**os.environ, "VIBE_HOME": str(self.home), "VIBE_MACHINE": "native", "NO_COLOR": "1"}
+        self.environment = {**os.environ, "VIBE_HOME": str(self.home), "VIBE_MACHINE": machine, "NO_COLOR": "1"}
 
     # ---- the commands ----
 
@@ -125,6 +125,10 @@ class Vibe:
 
     # ---- what runs behind them ----
 
+    def inside(self, path):
+        """A path of the machine, as this process reaches it."""
+        return Path(f"/proc/{self.machine_init()}/root") / str(path).lstrip("/")
+
     def vibed(self):
         """The pid of vibed, or None."""
         connection = socket.socket(socket.AF_UNIX)
@@ -140,6 +144,17 @@ class Vibe:
         finally:
             connection.close()
         return json.loads(answer[answer.index(b"\r\n\r\n") + 4:])["pid"]
+
+    def machine_process(self, program):
+        """The pid of a program of this home's machine on the host, such as qemu-system; None when it does not run."""
+        for entry in Path("/proc").iterdir():
+            try:
+                if (entry.name.isdigit() and str(self.home) in (entry / "cmdline").read_text()
+                        and program in os.readlink(entry / "exe")):
+                    return int(entry.name)
+            except OSError:
+                continue  # it ended just now
+        return None
 
     def machine_init(self):
         """The pid, as the host sees it, of the machine's process 1; None when it does not run."""

@@ -10,7 +10,7 @@ import tarfile
 import pytest
 
 from conftest import run_build
-from mirror import Apk, bzimage, device, guest_packages, index, link, pack, tar, vmlinux, write_mirror
+from mirror import KERNEL, Apk, bzimage, device, guest_packages, index, link, pack, tar, write_mirror
 from vmimage.archive import gunzip
 from vmimage.errors import BuildError
 from vmimage.kernel import extract_kernel
@@ -80,8 +80,8 @@ def test_builds_an_image_from_signed_packages(setup):
         data = (setup.out / name).read_bytes()
         assert manifest[name]["sha256"] == hashlib.sha256(data).hexdigest()
         assert manifest[name]["size"] == len(data)
-    assert manifest["kernel"]["format"] == "vmlinux" and manifest["kernel"]["version"] == "6.12.1-0-virt"
-    assert (setup.out / "kernel").read_bytes()[:4] == b"\x7fELF"
+    assert manifest["kernel"]["format"] == "bzImage" and manifest["kernel"]["version"] == "6.12.1-0-virt"
+    assert (setup.out / "kernel").read_bytes() == bzimage(KERNEL)
     entries = read_cpio((setup.out / "initrd").read_bytes())
     assert entries["init"][1][:4] == b"\x7fELF"
     assert entries["root.squashfs"][1][:4] == b"hsqs"
@@ -266,14 +266,9 @@ def test_dynamic_program_of_ours_is_refused(setup, programs):
     assert "vibe-supervisor: is linked dynamically" in setup.refused(setup.mirror())
 
 
-def test_kernel_without_pvh_entry_stays_a_bzimage():
-    image = bzimage(vmlinux(pvh=False))
-    assert extract_kernel(image, "x86_64", "vmlinux", "vmlinuz") == (image, "bzImage")
-
-
 def test_truncated_kernel_is_refused():
     with pytest.raises(BuildError, match="vmlinuz: truncated"):
-        extract_kernel(bzimage(vmlinux())[:-9], "x86_64", "vmlinux", "vmlinuz")
+        extract_kernel(bzimage(KERNEL)[:-9], "x86_64", "vmlinuz")
 
 
 @pytest.mark.parametrize(
@@ -286,4 +281,4 @@ def test_truncated_kernel_is_refused():
 )
 def test_arm64_image_is_found_in_its_wrappings(wrap):
     image = b"\0" * 56 + b"ARM\x64" + b"kernel" * 100
-    assert extract_kernel(wrap(image), "aarch64", "vmlinux", "vmlinuz") == (image, "Image")
+    assert extract_kernel(wrap(image), "aarch64", "vmlinuz") == (image, "Image")

@@ -81,12 +81,6 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
         help="how the root is packed into the initrd (default: squashfs)",
     )
     parser.add_argument(
-        "--kernel-format",
-        choices=("vmlinux", "bzimage"),
-        default="vmlinux",
-        help="x86_64 only: vmlinux for qemu, bzimage for Apple's framework",
-    )
-    parser.add_argument(
         "--without-supervisor",
         action="store_true",
         help="leave vibe-supervisor and vibe-logger out: containerd alone",
@@ -195,7 +189,7 @@ def build(args: argparse.Namespace) -> None:
     images = [p for p in tree.paths() if wanted(p) and p.startswith("boot/")]
     if len(images) != 1:
         raise BuildError(f"the packages have {len(images)} kernels; there must be one")
-    kernel, form = extract_kernel(tree.read(images[0]), args.arch, args.kernel_format, images[0])
+    kernel, form = extract_kernel(tree.read(images[0]), args.arch, images[0])
     if Elf(init, guest.INIT).interpreter():
         raise BuildError(f"{guest.INIT}: is linked dynamically; it runs before there is a library")
     initrd = guest.make_initrd(assembly.root, early, init, args.root)

@@ -10,11 +10,10 @@ from .errors import BuildError
 
 MACHINES = {"x86_64": 62, "aarch64": 183}
 
-_PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE = 1, 2, 3, 4
+_PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 15, 29
 _SHT_NULL, _SHT_RELA, _SHT_NOBITS, _SHT_REL = 0, 4, 8, 9
 _SHF_ALLOC = 2
-_XEN_PHYS32_ENTRY = 18  # the ELF note by which qemu and Xen enter a vmlinux directly (PVH)
 
 
 @dataclass
@@ -106,19 +105,6 @@ class Elf:
         )
         return [string(v) for t, v in entries if t == _DT_NEEDED], [p for p in paths.split(":") if p]
 
-    def has_pvh_entry(self) -> bool:
-        for kind, offset, _, size in self._segments():
-            if kind != _PT_NOTE:
-                continue
-            notes, at = self._slice(offset, size), 0
-            while at + 12 <= len(notes):
-                name_size, value_size, note = struct.unpack_from("<III", notes, at)
-                name = notes[at + 12 : at + 12 + name_size].rstrip(b"\0")
-                if name == b"Xen" and note == _XEN_PHYS32_ENTRY:
-                    return True
-                at += 12 + (name_size + 3) // 4 * 4 + (value_size + 3) // 4 * 4
-        return False
-
     def sections(self) -> List[Section]:
         raw = []
         for i in range(self.shnum):
@@ -141,44 +127,6 @@ class Elf:
             )
             for f, header in raw
         ]
-
-
-def compact_kernel(data: bytes, label: str) -> bytes:
-    """A vmlinux with nothing in it but what is loaded: no alignment, no zeros at segments' ends, no symbols.
-
-    The segment of notes stays, within the segment that holds it: qemu finds the PVH entry there.
-    """
-    elf = Elf(data, label)
-    headers = [
-        list(struct.unpack("<IIQQQQQQ", elf._slice(elf.phoff + i * elf.phentsize, 56)))
-        for i in range(elf.phnum)
-    ]
-    loads = [h for h in headers if h[0] == _PT_LOAD]
-    notes = [h for h in headers if h[0] == _PT_NOTE]
-    start = 64 + 56 * (len(loads) + len(notes))
-    body = bytearray()
-    table = []
-    for load in loads:
-        content = elf._slice(load[2], load[5])
-        kept = content.rstrip(b"\0")
-        body += b"\0" * (-(start + len(body)) % 16)
-        at = start + len(body)
-        for note in notes:
-            if load[2] <= note[2] and note[2] + note[5] <= load[2] + load[5]:
-                end = note[2] + note[5] - load[2]
-                kept = content[: max(len(kept), end)]
-                table.append(note[:2] + [at + note[2] - load[2]] + note[3:])
-        body += kept
-        table.append(load[:2] + [at] + load[3:5] + [len(kept), load[6], load[7]])
-    head = bytearray(data[:64])
-    struct.pack_into("<QQ", head, 32, 64, 0)  # program headers, no section headers
-    struct.pack_into("<HHHHH", head, 54, 56, len(table), 0, 0, 0)
-    return (
-        bytes(head)
-        + b"".join(struct.pack("<IIQQQQQQ", *h) for h in table)
-        + b"\0" * (56 * (len(loads) + len(notes) - len(table)))
-        + bytes(body)
-    )
 
 
 def module_info(module: bytes, label: str) -> Dict[str, List[str]]:

@@ -1,7 +1,6 @@
 """From a distribution's vmlinuz to the file that a hypervisor boots directly.
 
-- x86_64: the ELF vmlinux inside the bzImage, entered through its PVH note: qemu boots it faster than the
-  bzImage. Where there is no such note, or for the Virtualization framework, the bzImage as it is.
+- x86_64: the bzImage as it is, which inflates itself.
 - aarch64: the uncompressed Image.
 """
 
@@ -14,7 +13,6 @@ import zlib
 from typing import Tuple
 
 from .debian import zstd
-from .elf import Elf, compact_kernel
 from .errors import BuildError
 
 MAX_KERNEL = 256 << 20
@@ -99,8 +97,8 @@ def inflate(data: bytes, label: str) -> bytes:
     raise BuildError(f"{label}: the kernel is compressed in a way that is not known here ({data[:4].hex()})")
 
 
-def _payload(image: bytes, label: str) -> bytes:
-    """The compressed vmlinux in a bzImage, found by the boot protocol's header."""
+def _check_bzimage(image: bytes, label: str) -> None:
+    """That it is whole, by the boot protocol's header."""
     if len(image) < 0x260 or image[0x202:0x206] != b"HdrS":
         raise BuildError(f"{label}: is not an x86 kernel image")
     version = struct.unpack_from("<H", image, 0x206)[0]
@@ -108,30 +106,20 @@ def _payload(image: bytes, label: str) -> bytes:
         raise BuildError(f"{label}: its boot protocol {version:#x} is too old")
     setup_sectors = image[0x1F1] or 4
     offset, length = struct.unpack_from("<II", image, 0x248)
-    start = (setup_sectors + 1) * 512 + offset
-    if length < 8 or start + length > len(image):
+    if length < 8 or (setup_sectors + 1) * 512 + offset + length > len(image):
         raise BuildError(f"{label}: truncated: the kernel in it ends early")
-    return image[start : start + length]
 
 
-def extract_kernel(image: bytes, arch: str, form: str, label: str) -> Tuple[bytes, str]:
-    """The bootable kernel and the name of its form: "vmlinux", "bzImage" or "Image"."""
-    if arch == "aarch64":
-        if image[4:8] == b"zimg":  # an EFI program around the compressed Image
-            offset, size = struct.unpack_from("<II", image, 8)
-            image = image[offset : offset + size]
-        if image[56:60] != _ARM64_MAGIC:
-            image = inflate(image, label)
-        if image[56:60] != _ARM64_MAGIC:
-            raise BuildError(f"{label}: has no arm64 Image in it")
-        return image, "Image"
-    payload = _payload(image, label)
-    if form == "bzimage":
+def extract_kernel(image: bytes, arch: str, label: str) -> Tuple[bytes, str]:
+    """The bootable kernel and the name of its form: "bzImage" or "Image"."""
+    if arch == "x86_64":
+        _check_bzimage(image, label)
         return image, "bzImage"
-    # The last four bytes of the payload are its inflated size; with gzip that is in its own trailer.
-    vmlinux = inflate(payload if payload[:2] == b"\x1f\x8b" else payload[:-4], label)
-    elf = Elf(vmlinux, label)
-    elf.check_machine(arch)
-    if not elf.has_pvh_entry():
-        return image, "bzImage"
-    return compact_kernel(vmlinux, label), "vmlinux"
+    if image[4:8] == b"zimg":  # an EFI program around the compressed Image
+        offset, size = struct.unpack_from("<II", image, 8)
+        image = image[offset : offset + size]
+    if image[56:60] != _ARM64_MAGIC:
+        image = inflate(image, label)
+    if image[56:60] != _ARM64_MAGIC:
+        raise BuildError(f"{label}: has no arm64 Image in it")
+    return image, "Image"

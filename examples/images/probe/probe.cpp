@@ -9,11 +9,14 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <string>
 #include <string_view>
+#include <vector>
 
 extern char** environ;
 
@@ -29,6 +32,11 @@ constexpr char kUsage[] =
     "       probe print COUNT         prints COUNT numbered lines, to stdout and stderr in turn\n"
     "       probe write FILE TEXT     writes and syncs\n"
     "       probe read FILE           prints the file\n"
+    "       probe remove FILE         removes the file, and syncs its file system\n"
+    "       probe bulk FILE MIB       writes MIB of bytes that nothing makes smaller, and syncs\n"
+    "       probe fill MIB            fills so much memory, says \"filled\", and sleeps\n"
+    "       probe clock               prints the seconds since 1970, with nine digits behind the "
+    "point\n"
     "       probe connect HOST PORT   0 when a TCP connection is made within 2 s; HOST: address or "
     "/etc/hosts name\n";
 
@@ -242,6 +250,60 @@ int Read(const char* path) {
   return WriteAll(STDOUT_FILENO, content) ? 0 : 1;
 }
 
+constexpr long kMib = 1 << 20;
+constexpr long kMostMib = 64 << 10;
+
+// xorshift64*: neither a file system's compression nor page merging finds anything in it.
+void Scramble(std::vector<uint64_t>& words, uint64_t& state) {
+  for (uint64_t& word : words) {
+    state ^= state >> 12;
+    state ^= state << 25;
+    state ^= state >> 27;
+    word = state * 0x2545F4914F6CDD1DULL;
+  }
+}
+
+int Bulk(const char* path, long mib) {
+  const int fd = ::open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  std::vector<uint64_t> words(kMib / sizeof(uint64_t));
+  uint64_t state = 88172645463325252ULL;
+  for (long written = 0; fd >= 0 && written < mib; ++written) {
+    Scramble(words, state);
+    if (!WriteAll(fd, {reinterpret_cast<const char*>(words.data()), static_cast<size_t>(kMib)})) {
+      Fail(std::string("write ") + path);
+    }
+  }
+  if (fd < 0 || ::fsync(fd) != 0) {
+    Fail(std::string("write ") + path);
+  }
+  return 0;
+}
+
+int Remove(const std::string& path) {
+  const int directory = ::open(path.substr(0, path.rfind('/') + 1).c_str(), O_RDONLY | O_CLOEXEC);
+  if (directory < 0 || ::unlink(path.c_str()) != 0 || ::syncfs(directory) != 0) {
+    Fail("remove " + path);
+  }
+  return 0;
+}
+
+int Fill(long mib) {
+  std::vector<std::vector<uint64_t>> memory;
+  uint64_t state = 88172645463325252ULL;
+  for (long filled = 0; filled < mib; ++filled) {
+    Scramble(memory.emplace_back(kMib / sizeof(uint64_t)), state);
+  }
+  std::printf("filled\n");
+  return Sleep(1'000'000);
+}
+
+int Clock() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  std::printf("%lld.%09ld\n", static_cast<long long>(now.tv_sec), now.tv_nsec);
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -277,6 +339,18 @@ int main(int argc, char** argv) {
   }
   if (mode == "read" && argc == 3) {
     return Read(argv[2]);
+  }
+  if (mode == "remove" && argc == 3) {
+    return Remove(argv[2]);
+  }
+  if (mode == "bulk" && argc == 4) {
+    return Bulk(argv[2], Number(argv[3], 1, kMostMib));
+  }
+  if (mode == "fill" && argc == 3) {
+    return Fill(Number(argv[2], 1, kMostMib));
+  }
+  if (mode == "clock" && argc == 2) {
+    return Clock();
   }
   if (mode == "connect" && argc == 4) {
     return Connect(argv[2], Number(argv[3], 1, 65535));

@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "base/status.h"
 #include "init/child.h"
+#include "init/freed_space.h"
 #include "init/guest/data_disk.h"
 #include "init/guest/modules.h"
 #include "init/guest/services.h"
@@ -100,6 +101,8 @@ void Guest::WorkerEnded(const std::string& name, bool ok) {
       failure_ = absl::FailedPreconditionError("there is no data disk to work with");
       return;
     }
+    // Without it only the space on the host comes back later.
+    StartWorker("freed space", 19, [] { return KeepTrimmed(inside::kData); });
     absl::StatusOr<Service> containerd = MakeContainerd();
     if (containerd.ok()) {
       containerd_.emplace(*std::move(containerd));
@@ -152,6 +155,7 @@ void Guest::Announce() {
     return;
   }
   announced_ = true;
+  vsock_.Open();  // devices that come later are those of a resumed machine
   Say(absl::StrCat("vibe-init: ready: ", timeline_.Text()));
 }
 
@@ -182,6 +186,8 @@ void Guest::Wait(absl::Time until) {
   for (const UniqueFd& device : button_.devices()) {
     polls.push_back({device.get(), POLLIN, 0});
   }
+  polls.push_back({vsock_.events(), POLLIN, 0});
+  polls.push_back({vsock_.call(), 0, 0});
   int timeout = -1;
   if (until < absl::InfiniteFuture()) {
     const absl::Duration left = absl::Ceil(until - absl::Now(), absl::Milliseconds(1));
@@ -208,6 +214,7 @@ void Guest::Turn() {
     power_off_ = power_off_ || signal == SIGTERM || signal == SIGINT;
   }
   power_off_ = button_.Pressed() || power_off_;
+  vsock_.Pump();
   for (std::optional<Service>* service : {&containerd_, &supervisor_}) {
     if (service->has_value()) {
       (*service)->log().Pump();

@@ -15,6 +15,7 @@
 #include "init/guest/power.h"
 #include "init/guest/settings.h"
 #include "init/guest/timeline.h"
+#include "init/guest/vsock_call.h"
 #include "init/service.h"
 
 namespace vibe::init::guest {
@@ -49,6 +50,7 @@ class Guest {
   Timeline timeline_;
   UniqueFd signals_;
   PowerButton button_;
+  VsockCall vsock_;
   std::map<std::string, pid_t> running_;  // workers
   pid_t lease_keeper_ = 0;
   std::optional<Service> containerd_;

@@ -12,8 +12,8 @@ namespace vibe::vm::native {
 struct Layout {
   std::filesystem::path directory;  // absolute
 
-  std::filesystem::path data() const { return directory / "data"; }  // survives everything
-  std::filesystem::path run() const { return directory / "run"; }    // sockets of this boot
+  std::filesystem::path disk() const { return directory / "data.img"; }  // survives everything
+  std::filesystem::path run() const { return directory / "run"; }        // sockets of this boot
   std::filesystem::path logs() const { return directory / "logs"; }
   std::filesystem::path console_log() const { return logs() / "console.log"; }
   std::filesystem::path record() const { return directory / "pid"; }  // run_record.h
@@ -28,7 +28,7 @@ inline constexpr char kForwardSocket[] = "forward.sock";
 
 // In the machine.
 namespace inside {
-inline constexpr char kData[] = "/run/vibe/data";    // Layout::data()
+inline constexpr char kData[] = "/run/vibe/data";    // the file system in Layout::disk()
 inline constexpr char kHost[] = "/run/vibe/host";    // Layout::run()
 inline constexpr char kBin[] = "/run/vibe/bin";      // the directory of the host's vibe programs
 inline constexpr char kLogs[] = "/run/vibe/logs";    // Layout::logs()

@@ -18,6 +18,7 @@
 #include "base/subprocess.h"
 #include "base/unix_socket.h"
 #include "rpc/ports.h"
+#include "vm/data_disk.h"
 #include "vm/native/run_record.h"
 
 extern "C" {
@@ -70,6 +71,20 @@ absl::Status AwaitUnlocked(const fs::path& path, absl::Time deadline) {
   return absl::OkStatus();
 }
 
+// Vibe kept the data in a directory of the host's own file system once.
+absl::Status RefuseDataDirectory(const Layout& layout) {
+  const fs::path directory = layout.directory / "data";
+  std::error_code error;
+  if (!fs::is_directory(directory, error)) {
+    return absl::OkStatus();
+  }
+  return WithAdvice(
+      absl::FailedPreconditionError(absl::StrCat(
+          directory.string(), " is the data of an earlier Vibe, which this one does not read")),
+      "move that directory away; the projects' volumes are in it, at "
+      "projects/ID/current/volumes");
+}
+
 absl::Status NeedRoot() {
   if (::geteuid() == 0) {
     return absl::OkStatus();
@@ -100,6 +115,9 @@ absl::Status NativeMachine::Start() {
   }
   VIBE_RETURN_IF_ERROR(NeedRoot());
   VIBE_RETURN_IF_ERROR(MakeDirectories(layout_.directory, 0700));
+  VIBE_RETURN_IF_ERROR(RefuseDataDirectory(layout_));
+  VIBE_ASSIGN_OR_RETURN(const uint64_t disk_bytes, options_.disk_bytes());
+  VIBE_RETURN_IF_ERROR(PrepareDataDisk(layout_.disk(), disk_bytes));
   SubprocessOptions command{
       .args = {options_.init_program.string(), "--machine", layout_.directory.string()},
       .input = "",
@@ -158,6 +176,7 @@ absl::Status NativeMachine::Kill() {
   // The cgroup also has what an init that was itself killed left.
   VIBE_RETURN_IF_ERROR(Annotate(cgroup.Kill(deadline), "kill the machine"));
   VIBE_RETURN_IF_ERROR(AwaitUnlocked(layout_.lock(), deadline));
+  VIBE_RETURN_IF_ERROR(AwaitUnlocked(layout_.disk(), deadline));  // its loop device locks it
   VIBE_RETURN_IF_ERROR(cgroup.Remove(deadline));
   for (const fs::path& path :
        {layout_.record(), layout_.run() / kSupervisorSocket, layout_.run() / kForwardSocket}) {

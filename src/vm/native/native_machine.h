@@ -3,7 +3,9 @@
 // that isolates. Linux, root. The machine outlives this object and this process.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -19,9 +21,10 @@ namespace vibe::vm::native {
 class NativeMachine : public VirtualMachine {
  public:
   struct Options {
-    std::filesystem::path directory;               // the machine's own; made when missing
-    std::filesystem::path init_program;            // vibe-native-init
-    std::vector<std::string> init_arguments = {};  // added to its command line
+    std::filesystem::path directory;                       // the machine's own; made when missing
+    std::filesystem::path init_program;                    // vibe-native-init
+    std::vector<std::string> init_arguments = {};          // added to its command line
+    std::function<absl::StatusOr<uint64_t>()> disk_bytes;  // of the data disk; asked at each start
     absl::Duration start_timeout = absl::Seconds(30);
     absl::Duration kill_timeout = absl::Seconds(15);
   };
@@ -36,6 +39,8 @@ class NativeMachine : public VirtualMachine {
   absl::Status Resume() override;
   PowerState state() const override;
   std::vector<std::string> LastLog() const override;
+  std::filesystem::path ConsoleLog() const override { return layout_.console_log(); }
+  std::vector<std::filesystem::path> DataPaths() const override { return {layout_.disk()}; }
 
  private:
   absl::StatusOr<Cgroup> MachineCgroup() const;

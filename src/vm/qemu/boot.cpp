@@ -41,7 +41,9 @@ std::string FormatBoot(const Boot& boot) {
               {"kvm", boot.kvm},
               {"cid", boot.cid},
               {"forwardPort", boot.forward_port},
-              {"secret", boot.secret}}
+              {"secret", boot.secret},
+              {"resumed", boot.resumed},
+              {"madeOf", boot.made_of}}
              .dump(2) +
          "\n";
 }
@@ -51,12 +53,16 @@ absl::StatusOr<Boot> ParseBoot(absl::string_view text) {
   const absl::Status wrong = absl::InvalidArgumentError("not the description of a boot");
   if (!document.is_object() || !document.contains("transport") || !document.contains("kvm") ||
       !document["kvm"].is_boolean() || !document.contains("secret") ||
-      !document["secret"].is_string()) {
+      !document["secret"].is_string() || !document.contains("resumed") ||
+      !document["resumed"].is_boolean() || !document.contains("madeOf") ||
+      !document["madeOf"].is_string()) {
     return wrong;
   }
   Boot boot;
   boot.kvm = document["kvm"].get<bool>();
   boot.secret = document["secret"].get<std::string>();
+  boot.resumed = document["resumed"].get<bool>();
+  boot.made_of = document["madeOf"].get<std::string>();
   if (!Read(document, "cid", boot.cid) || !Read(document, "forwardPort", boot.forward_port)) {
     return wrong;
   }

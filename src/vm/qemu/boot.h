@@ -24,6 +24,8 @@ struct Boot {
   uint32_t cid = 3;           // the guest's address
   uint16_t forward_port = 0;  // on the host's loopback, for kSerial
   std::string secret;         // 64 hex digits; empty for kDevice
+  bool resumed = false;       // the guest goes on from a save
+  std::string made_of = {};   // MadeOf (save.h): a guest that is saved goes on with the same only
 
   bool operator==(const Boot&) const = default;
 };

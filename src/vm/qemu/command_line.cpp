@@ -62,9 +62,18 @@ Arguments Channels(const MachineSpec& spec) {
   switch (spec.boot.transport) {
     case Transport::kVhost:
       return {"-device", absl::StrCat("vhost-vsock-pci,guest-cid=", spec.boot.cid)};
-    case Transport::kDevice:
-      return {"-chardev", absl::StrCat("socket,id=vsock,path=", Value(spec.layout.device())),
-              "-device", "vhost-user-vsock-pci,chardev=vsock"};
+    case Transport::kDevice: {
+      // A guest is not saved with its vsock device, but unplugged before and given a new one after:
+      // the port is where that can be done.
+      Arguments channels{"-device", absl::StrCat("pcie-root-port,id=", kVsockSlot, ",chassis=1"),
+                         "-chardev",
+                         absl::StrCat("socket,id=vsock,path=", Value(spec.layout.device()))};
+      if (!spec.resume) {
+        Add(channels, {"-device", absl::StrCat(kVsockDriver, ",id=", kVsockDevice,
+                                               ",chardev=vsock,bus=", kVsockSlot)});
+      }
+      return channels;
+    }
     case Transport::kSerial:
       return {"-device",
               "virtio-serial-pci",
@@ -145,6 +154,9 @@ Arguments QemuCommand(const MachineSpec& spec) {
       {"-netdev", network, "-device", "virtio-net-pci,netdev=uplink,romfile=", "-device",
        "virtio-rng-pci", "-device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on"});
   Add(arguments, Channels(spec));
+  if (spec.resume) {
+    Add(arguments, {"-S", "-incoming", "defer"});
+  }
   return arguments;
 }
 

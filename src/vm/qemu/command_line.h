@@ -16,6 +16,11 @@ namespace vibe::vm::qemu {
 enum class Architecture { kX86_64, kAarch64 };
 Architecture HostArchitecture();
 
+// The vsock device of Transport::kDevice, as qemu's monitor names it.
+inline constexpr char kVsockDriver[] = "vhost-user-vsock-pci";
+inline constexpr char kVsockDevice[] = "vsock";
+inline constexpr char kVsockSlot[] = "vsock-slot";
+
 struct MachineSpec {
   Architecture architecture = Architecture::kX86_64;
   std::filesystem::path qemu;          // the program
@@ -24,6 +29,7 @@ struct MachineSpec {
   GuestOptions guest;
   Layout layout;
   Boot boot;
+  bool resume = false;  // wait for a saved guest instead of booting one
 };
 
 absl::string_view QemuProgram(Architecture architecture);  // "qemu-system-x86_64"

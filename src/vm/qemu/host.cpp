@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -27,6 +28,7 @@ using nlohmann::json;
 constexpr char kKvm[] = "/dev/kvm";
 constexpr char kVhostVsock[] = "/dev/vhost-vsock";
 constexpr uint64_t kMaxMemoryBytes = 16 << 10;
+constexpr uint64_t kMaxProcessorBytes = 4 << 20;
 
 std::string Variable(const char* name) {
   const char* value = std::getenv(name);
@@ -37,16 +39,6 @@ std::string Variable(const char* name) {
 int OpenError(const char* device) {
   const UniqueFd fd(::open(device, O_RDWR | O_CLOEXEC));
   return fd.valid() ? 0 : errno;
-}
-
-// Changes whenever the file is another one.
-std::string Identity(const fs::path& path) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) {
-    return path.string();
-  }
-  return absl::StrCat(path.string(), " ", info.st_size, " ", info.st_mtim.tv_sec, ".",
-                      info.st_mtim.tv_nsec);
 }
 
 std::string BootId() {
@@ -106,6 +98,34 @@ absl::StatusOr<fs::path> FindQemu() {
   return qemu;
 }
 
+std::string FileIdentity(const fs::path& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) {
+    return path.string();
+  }
+  return absl::StrCat(path.string(), " ", info.st_size, " ", info.st_mtim.tv_sec, ".",
+                      info.st_mtim.tv_nsec);
+}
+
+std::string ProcessorIdentity() {
+  std::string identity;
+  utsname system{};
+  if (::uname(&system) == 0) {
+    identity = system.release;
+  }
+  // The first one speaks for all. What changes while it runs, its frequency, is left out.
+  const absl::StatusOr<std::string> processors = ReadFile("/proc/cpuinfo", kMaxProcessorBytes);
+  const std::string text = processors.ok() ? *processors : "";
+  for (const absl::string_view line : absl::StrSplit(text.substr(0, text.find("\n\n")), '\n')) {
+    for (const char* key : {"model name", "stepping", "microcode", "flags", "CPU ", "Features"}) {
+      if (absl::StartsWith(line, key)) {
+        absl::StrAppend(&identity, "\n", line);
+      }
+    }
+  }
+  return identity;
+}
+
 TransportChoice ChooseTransport() {
   if (OpenError(kVhostVsock) == 0) {
     return {Transport::kVhost, {}};
@@ -121,7 +141,8 @@ KvmVerdict TestKvm(const fs::path& qemu, const GuestImage& image, const fs::path
   if (const int error = OpenError(kKvm); error != 0) {
     return {false, absl::StrCat(kKvm, ": ", std::strerror(error))};
   }
-  const json key{{"host", BootId()}, {"qemu", Identity(qemu)}, {"kernel", Identity(image.kernel)}};
+  const json key{
+      {"host", BootId()}, {"qemu", FileIdentity(qemu)}, {"kernel", FileIdentity(image.kernel)}};
   if (const absl::StatusOr<std::string> text = ReadFile(memory, kMaxMemoryBytes); text.ok()) {
     const json known = json::parse(*text, nullptr, /*allow_exceptions=*/false);
     if (known.is_object() && known.value("key", json()) == key &&

@@ -27,6 +27,12 @@ struct TransportChoice {
 };
 TransportChoice ChooseTransport();
 
+// Changes whenever the file is another one.
+std::string FileIdentity(const std::filesystem::path& path);
+
+// What a guest under KVM sees of this host: the processor's make and features, and the kernel.
+std::string ProcessorIdentity();
+
 struct KvmVerdict {
   bool works = false;
   std::string why;  // "a guest ran with it", "/dev/kvm: Permission denied"

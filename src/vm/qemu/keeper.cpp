@@ -227,6 +227,10 @@ int Keep(const KeeperOptions& options, UniqueFd report) {
   ::dup2(console->write_end(), STDOUT_FILENO);
   ::dup2(console->write_end(), STDERR_FILENO);
   Say("---- start");
+  if (!options.note.empty()) {
+    Say(options.note);
+  }
+  console->Pump();  // whoever sees that a machine runs finds that its log begins here
   Keeper keeper(options, *std::move(console), std::move(report));
   const absl::Status status = keeper.Start();
   keeper.Report(status);

@@ -14,6 +14,7 @@ struct KeeperOptions {
   std::filesystem::path machine;    // its directory (layout.h)
   std::vector<std::string> device;  // the vsock device's command line; may be empty
   std::vector<std::string> qemu;
+  std::string note;  // said in the console's log; may be empty
 };
 
 // Runs until qemu ends. Writes "ok\n" to `report` when qemu was started, or "error: …\n", and

@@ -65,6 +65,7 @@ int main(int argc, char** argv) {
       "After the options: -- [the vsock device's command line] -- qemu's command line",
       "vibe-qemu-keeper");
   app.add_option("--machine", options.machine, "The machine's directory")->required();
+  app.add_option("--note", options.note, "What to say in the console's log first");
   CLI11_PARSE(app, own, argv);
   return vibe::vm::qemu::Start(options);
 }

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "vm/guest_image.h"
 #include "vm/machine_settings.h"
+#include "vm/native/layout.h"
 #include "vm/qemu/layout.h"
 #include "vm/qemu/qemu_machine.h"
 
@@ -43,7 +44,7 @@ Facts LookAround(const fs::path& home, const fs::path& programs) {
   Facts facts;
   std::error_code error;
   facts.root = ::geteuid() == 0;
-  facts.native_data = fs::exists(home / "machine" / "native" / "data", error);
+  facts.native_data = fs::exists(native::Layout{home / "machine" / "native"}.disk(), error);
   facts.qemu_data = fs::exists(LayoutIn(home).disk(), error);
   const absl::StatusOr<fs::path> qemu = FindQemu();
   const absl::StatusOr<GuestImage> image = FindGuestImage(GuestImageDirectories(programs));

@@ -37,6 +37,7 @@ namespace {
 using nlohmann::json;
 
 constexpr absl::Duration kPoll = absl::Milliseconds(2);
+constexpr absl::Duration kRefusedPause = absl::Milliseconds(10);
 constexpr int64_t kLogTailBytes = 16 << 10;
 constexpr size_t kLogTailLines = 20;
 constexpr uint64_t kMaxBootBytes = 16 << 10;
@@ -137,22 +138,23 @@ absl::StatusOr<MachineSpec> QemuMachine::Specify() const {
   } else if (spec.boot.transport == Transport::kSerial) {
     VIBE_ASSIGN_OR_RETURN(spec.boot.forward_port, FreePort());
   }
+  spec.boot.made_of = MadeOf(spec);
   return spec;
 }
 
-absl::Status QemuMachine::StartKeeper(const MachineSpec& spec) {
-  VIBE_RETURN_IF_ERROR(PrepareDataDisk(layout_.disk(), spec.guest.disk_mib << 20));
-  VIBE_RETURN_IF_ERROR(RemoveAll(layout_.memory()));
+absl::Status QemuMachine::StartKeeper(const MachineSpec& spec, const std::string& note) {
   if (!spec.boot.secret.empty()) {
     std::string sector = spec.boot.secret + "\n";
     sector.resize(kSector, '\0');
     VIBE_RETURN_IF_ERROR(ReplaceFile(layout_.secret(), sector, 0600));
   }
-  VIBE_RETURN_IF_ERROR(RemoveAll(layout_.ready()));
+  for (const fs::path& stale : {layout_.ready(), layout_.saving()}) {
+    VIBE_RETURN_IF_ERROR(RemoveAll(stale));
+  }
   VIBE_RETURN_IF_ERROR(ReplaceFile(layout_.boot(), FormatBoot(spec.boot), 0600));
-  SubprocessOptions command{
-      .args = {options_.keeper.string(), "--machine", layout_.directory.string(), "--"},
-      .timeout = options_.start_timeout};
+  SubprocessOptions command{.args = {options_.keeper.string(), "--machine",
+                                     layout_.directory.string(), "--note", note, "--"},
+                            .timeout = options_.start_timeout};
   for (const std::string& word : VsockDeviceCommand(spec)) {
     command.args.push_back(word);
   }
@@ -188,22 +190,60 @@ absl::Status QemuMachine::AwaitRunning() {
 
 absl::Status QemuMachine::Start() {
   absl::MutexLock lock(&power_);
+  std::string note;
   if (Process().ok()) {
-    return absl::OkStatus();
+    const absl::Status usable = Usable();
+    if (usable.ok()) {
+      return usable;
+    }
+    VIBE_RETURN_IF_ERROR(KillLocked());
+    note = absl::StrCat("a machine that ran was thrown away: ", usable.message());
   }
+  resumed_ = false;
   VIBE_RETURN_IF_ERROR(MakeDirectories(layout_.directory, 0700));
   VIBE_RETURN_IF_ERROR(MakeDirectories(layout_.run(), 0700));
   VIBE_ASSIGN_OR_RETURN(const MachineSpec spec, Specify());
   // What is left of a machine whose keeper was killed a moment ago goes by itself.
   VIBE_RETURN_IF_ERROR(AwaitUnlocked(layout_.lock(), absl::Now() + options_.kill_timeout));
-  absl::Status status = StartKeeper(spec);
-  if (status.ok()) {
-    status = AwaitRunning();
+  absl::StatusOr<OpenSave> save = TakeSave(layout_, spec);
+  absl::Status status = save.status();
+  if (save.ok()) {
+    status = ResumeGuest(spec, *save);
+    if (status.ok()) {
+      resumed_ = true;
+      return status;
+    }
+    VIBE_RETURN_IF_ERROR(KillLocked());
+    VIBE_RETURN_IF_ERROR(MakeDirectories(layout_.run(), 0700));
   }
+  if (!absl::IsNotFound(status)) {
+    note = absl::StrCat("the saved machine was thrown away: ", status.message());
+  }
+  status = BootGuest(spec, note);
   if (!status.ok()) {
     KillLocked().IgnoreError();
   }
   return status;
+}
+
+absl::Status QemuMachine::BootGuest(const MachineSpec& spec, const std::string& note) {
+  VIBE_RETURN_IF_ERROR(DiscardSave(layout_));  // whatever else failed: not over a disk in use
+  VIBE_RETURN_IF_ERROR(PrepareDataDisk(layout_.disk(), spec.guest.disk_mib << 20));
+  VIBE_RETURN_IF_ERROR(RemoveAll(layout_.memory()));
+  VIBE_RETURN_IF_ERROR(StartKeeper(spec, note));
+  return AwaitRunning();
+}
+
+absl::Status QemuMachine::Usable() const {
+  VIBE_ASSIGN_OR_RETURN(const Boot boot, CurrentBoot());
+  const absl::StatusOr<json> status = Control("query-status");
+  std::error_code error;
+  if ((status.ok() && status->is_object() && status->value("running", json()) == json(false)) ||
+      (boot.resumed && !fs::exists(layout_.ready(), error)) ||
+      fs::exists(layout_.saving(), error)) {
+    return absl::FailedPreconditionError("it was being saved or resumed");
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Boot> QemuMachine::CurrentBoot() const {
@@ -211,16 +251,23 @@ absl::StatusOr<Boot> QemuMachine::CurrentBoot() const {
   if (!text.ok()) {
     return absl::UnavailableError("the machine is not running");
   }
-  return ParseBoot(*text);
+  absl::StatusOr<Boot> boot = ParseBoot(*text);
+  // Unavailable: the next Start makes another one.
+  return boot.ok() ? boot
+                   : absl::UnavailableError(absl::StrCat("cannot read ", layout_.boot().string(),
+                                                         ": ", boot.status().message()));
 }
 
 // vhost-device-vsock 0.3 takes no more connections, ever, after one that came while the guest's
 // driver started; and a serial port loses what it gets before. So the guest is not dialled before
 // its console says that it is ready.
-bool QemuMachine::GuestIsReady() const {
+bool QemuMachine::GuestIsReady(const Boot& boot) const {
   std::error_code error;
   if (fs::exists(layout_.ready(), error)) {
     return true;
+  }
+  if (boot.resumed) {
+    return false;  // its console says nothing more; whoever resumes it knows when
   }
   absl::StatusOr<std::string> console = ReadFile(layout_.console_log(), kMaxConsoleBytes);
   if (!console.ok()) {
@@ -239,12 +286,19 @@ absl::StatusOr<UniqueFd> QemuMachine::Dial(uint32_t port) {
   if (!Process().ok()) {
     return absl::UnavailableError("the machine is not running");
   }
-  if (!GuestIsReady()) {
+  VIBE_ASSIGN_OR_RETURN(const Boot boot, CurrentBoot());
+  if (!GuestIsReady(boot)) {
     return absl::UnavailableError("the guest is still starting");
   }
-  VIBE_ASSIGN_OR_RETURN(const Boot boot, CurrentBoot());
-  absl::StatusOr<UniqueFd> stream =
-      DialGuest(layout_, boot, port, absl::Now() + options_.dial_timeout);
+  const absl::Time deadline = absl::Now() + options_.dial_timeout;
+  absl::StatusOr<UniqueFd> stream = DialGuest(layout_, boot, port, deadline);
+  // The new vsock device numbers its ports from 0 again, and the guest refuses a pair of ports for
+  // as long as it has a socket of the old one. Each attempt has the next number.
+  while (boot.resumed && absl::IsUnavailable(stream.status()) &&
+         absl::Now() + kRefusedPause < deadline && Process().ok()) {
+    absl::SleepFor(kRefusedPause);
+    stream = DialGuest(layout_, boot, port, deadline);
+  }
   if (absl::IsDeadlineExceeded(stream.status())) {
     return absl::UnavailableError(absl::StrCat("the guest does not answer on port ", port,
                                                " within ",
@@ -268,7 +322,7 @@ absl::Status QemuMachine::RequestShutdown() {
   return Annotate(Control("system_powerdown").status(), "press the machine's power button");
 }
 
-absl::Status QemuMachine::KillLocked() {
+absl::Status QemuMachine::EndProcesses() {
   const absl::Time deadline = absl::Now() + options_.kill_timeout;
   // The keeper's children die with it, whether they are stopped or hang.
   if (const absl::StatusOr<UniqueFd> process = Process();
@@ -276,7 +330,12 @@ absl::Status QemuMachine::KillLocked() {
       errno != ESRCH) {
     return ErrnoError(errno, "kill the machine");
   }
-  VIBE_RETURN_IF_ERROR(Annotate(AwaitUnlocked(layout_.lock(), deadline), "kill the machine"));
+  return Annotate(AwaitUnlocked(layout_.lock(), deadline), "kill the machine");
+}
+
+absl::Status QemuMachine::KillLocked() {
+  VIBE_RETURN_IF_ERROR(EndProcesses());
+  VIBE_RETURN_IF_ERROR(DiscardSave(layout_));
   for (const fs::path& path : {layout_.record(), layout_.run(), layout_.memory()}) {
     VIBE_RETURN_IF_ERROR(RemoveAll(path));
   }

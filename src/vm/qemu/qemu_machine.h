@@ -3,6 +3,7 @@
 // object and this process: vibe-qemu-keeper stays with it.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -17,6 +18,7 @@
 #include "vm/qemu/command_line.h"
 #include "vm/qemu/layout.h"
 #include "vm/qemu/qmp.h"
+#include "vm/qemu/save.h"
 #include "vm/virtual_machine.h"
 
 namespace vibe::vm::qemu {
@@ -34,6 +36,8 @@ class QemuMachine : public VirtualMachine {
     absl::Duration kill_timeout = absl::Seconds(10);
     absl::Duration control_timeout = absl::Seconds(3);  // for one conversation with qemu
     absl::Duration dial_timeout = absl::Seconds(3);
+    absl::Duration save_timeout = absl::Seconds(30);    // without syncing the files
+    absl::Duration resume_timeout = absl::Seconds(30);  // until the guest can be dialled
   };
   explicit QemuMachine(Options options);
 
@@ -45,24 +49,50 @@ class QemuMachine : public VirtualMachine {
   absl::Status Pause() override;
   absl::Status Resume() override;
   PowerState state() const override;
+  absl::Status Suspend() override;
+  bool can_suspend() const override;
+  bool suspended() const override;
+  bool resumed() const override { return resumed_; }
   std::vector<std::string> LastLog() const override;
+  std::filesystem::path ConsoleLog() const override { return layout_.console_log(); }
+  std::vector<std::filesystem::path> DataPaths() const override {
+    // What makes a save usable goes before the disk that it belongs to.
+    return {layout_.save(), layout_.state(), layout_.memory(), layout_.disk()};
+  }
 
  private:
   absl::StatusOr<MachineSpec> Specify() const;
-  absl::Status StartKeeper(const MachineSpec& spec) ABSL_EXCLUSIVE_LOCKS_REQUIRED(power_);
+  // `note` is said in the console's log.
+  absl::Status StartKeeper(const MachineSpec& spec, const std::string& note)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(power_);
+  absl::Status BootGuest(const MachineSpec& spec, const std::string& note)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(power_);
+  absl::Status SaveGuest(const Boot& boot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(power_);
+  absl::Status ResumeGuest(MachineSpec spec, const OpenSave& save)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(power_);
+  absl::Status LoadGuest(const OpenSave& save, absl::Time deadline)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(power_);
+  absl::Status AwaitDriver(const UniqueFd& caller, const Boot& boot, absl::Time deadline)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(power_);
+  bool DriverRuns(absl::Time deadline) const ABSL_LOCKS_EXCLUDED(control_);
+  // Why a machine that runs is of no use, or OK: an earlier vibed died while it saved or resumed
+  // it, or left a record that nobody can read.
+  absl::Status Usable() const;
   absl::Status AwaitRunning() ABSL_EXCLUSIVE_LOCKS_REQUIRED(power_);
   absl::Status Signal(int signal) ABSL_EXCLUSIVE_LOCKS_REQUIRED(power_);  // qemu and the device
+  absl::Status EndProcesses() ABSL_EXCLUSIVE_LOCKS_REQUIRED(power_);
   absl::Status KillLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(power_);
   absl::StatusOr<UniqueFd> Process() const;  // the keeper; NotFound when no machine runs
   absl::StatusOr<nlohmann::json> Control(const std::string& command) const
       ABSL_LOCKS_EXCLUDED(control_);
   absl::StatusOr<Boot> CurrentBoot() const;
-  bool GuestIsReady() const;
+  bool GuestIsReady(const Boot& boot) const;
 
   const Options options_;
   const Layout layout_;
   absl::Mutex power_;            // held while the machine is started, ended, paused or resumed
   mutable absl::Mutex control_;  // qemu talks with one at a time
+  std::atomic<bool> resumed_ = false;
 };
 
 }  // namespace vibe::vm::qemu

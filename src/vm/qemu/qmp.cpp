@@ -1,5 +1,6 @@
 #include "vm/qemu/qmp.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +14,7 @@ using nlohmann::json;
 
 constexpr size_t kMaxLineBytes = 1 << 20;
 constexpr int kMaxSkipped = 10'000;  // events between a command and its answer
+constexpr size_t kMaxEvents = 64;
 
 std::string TextAt(const json& object, const char* key) {
   const auto found = object.find(key);
@@ -45,19 +47,32 @@ absl::StatusOr<Qmp> Qmp::Connect(const std::filesystem::path& path, absl::Time d
   return qmp;
 }
 
-absl::StatusOr<json> Qmp::Execute(const std::string& command, const json& arguments,
-                                  absl::Time deadline) {
+void Qmp::Keep(json event) {
+  events_.push_back(std::move(event));
+  if (events_.size() > kMaxEvents) {
+    events_.pop_front();
+  }
+}
+
+absl::StatusOr<json> Qmp::Ask(const std::string& command, const json& arguments,
+                              const UniqueFd* attached, absl::Time deadline) {
   const int id = next_id_++;
   json request{{"execute", command}, {"id", id}};
   if (!arguments.empty()) {
     request["arguments"] = arguments;
   }
-  VIBE_RETURN_IF_ERROR(Annotate(
-      WriteBy(fd_, request.dump(-1, ' ', false, json::error_handler_t::replace) + "\n", deadline),
-      command));
+  const std::string line = request.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+  VIBE_RETURN_IF_ERROR(Annotate(attached == nullptr
+                                    ? WriteBy(fd_, line, deadline)
+                                    : WriteWithDescriptorBy(fd_, line, *attached, deadline),
+                                command));
   for (int skipped = 0; skipped < kMaxSkipped; ++skipped) {
     VIBE_ASSIGN_OR_RETURN(json message, Read(deadline));
-    if (message.contains("event") || message.value("id", json()) != json(id)) {
+    if (message.contains("event")) {
+      Keep(std::move(message));
+      continue;
+    }
+    if (message.value("id", json()) != json(id)) {
       continue;
     }
     if (message.contains("return")) {
@@ -70,6 +85,33 @@ absl::StatusOr<json> Qmp::Execute(const std::string& command, const json& argume
     return absl::InternalError(absl::StrCat("qemu's answer to ", command, " makes no sense"));
   }
   return absl::InternalError(absl::StrCat("qemu does not answer ", command));
+}
+
+absl::StatusOr<json> Qmp::Execute(const std::string& command, const json& arguments,
+                                  absl::Time deadline) {
+  return Ask(command, arguments, nullptr, deadline);
+}
+
+absl::Status Qmp::GiveDescriptor(const std::string& name, const UniqueFd& fd, absl::Time deadline) {
+  return Ask("getfd", {{"fdname", name}}, &fd, deadline).status();
+}
+
+absl::StatusOr<json> Qmp::AwaitEvent(const std::string& event, absl::Time deadline) {
+  for (int skipped = 0; skipped < kMaxSkipped; ++skipped) {
+    const auto found = std::find_if(events_.begin(), events_.end(), [&](const json& message) {
+      return TextAt(message, "event") == event;
+    });
+    if (found != events_.end()) {
+      json data = found->value("data", json::object());
+      events_.erase(found);
+      return data;
+    }
+    VIBE_ASSIGN_OR_RETURN(json message, Read(deadline));
+    if (message.contains("event")) {
+      Keep(std::move(message));
+    }
+  }
+  return absl::InternalError(absl::StrCat("qemu says much and never ", event));
 }
 
 }  // namespace vibe::vm::qemu

@@ -21,6 +21,10 @@ absl::StatusOr<UniqueFd> ConnectVsockBy(uint32_t cid, uint32_t port, absl::Time 
 
 absl::Status WriteBy(const UniqueFd& fd, absl::string_view bytes, absl::Time deadline);
 
+// The same; the peer, on a unix socket, gets a duplicate of `attached` with the first byte.
+absl::Status WriteWithDescriptorBy(const UniqueFd& fd, absl::string_view bytes,
+                                   const UniqueFd& attached, absl::Time deadline);
+
 // Up to the next newline, which is taken and not returned; not one byte more. Unavailable at the
 // end of the stream, ResourceExhausted for a line over `limit` bytes.
 absl::StatusOr<std::string> ReadLineBy(const UniqueFd& fd, size_t limit, absl::Time deadline);

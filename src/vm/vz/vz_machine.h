@@ -46,6 +46,8 @@ class VzMachine : public VirtualMachine {
   absl::Status Resume() override;
   PowerState state() const override;
   std::vector<std::string> LastLog() const override;
+  std::filesystem::path ConsoleLog() const override;
+  std::vector<std::filesystem::path> DataPaths() const override;
 
  private:
   struct Impl;

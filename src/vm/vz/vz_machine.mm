@@ -92,6 +92,7 @@ struct VzMachine::Impl {
     std::swap(session, next);
   }
   std::filesystem::path ConsolePath() const { return options.directory / "logs" / "console.log"; }
+  std::filesystem::path DiskPath() const { return options.directory / "data.img"; }
 
   absl::StatusOr<std::shared_ptr<Session>> Prepare();
   absl::Status Start() ABSL_LOCKS_EXCLUDED(operation);
@@ -118,7 +119,7 @@ absl::StatusOr<std::shared_ptr<Session>> VzMachine::Impl::Prepare() {
                          .data_disk = kDataDisk,
                          .listen = {absl::StrCat("vsock:", rpc::kSupervisorPort)},
                          .forward = {absl::StrCat("vsock:", rpc::kForwardPort)}});
-  hardware.data_disk = options.directory / "data.img";
+  hardware.data_disk = DiskPath();
   VIBE_RETURN_IF_ERROR(PrepareDataDisk(hardware.data_disk, hardware.options.disk_mib << 20));
   hardware.mac_address = StableMacAddress(options.directory.string());
 
@@ -337,6 +338,14 @@ PowerState VzMachine::state() const {
 
 std::vector<std::string> VzMachine::LastLog() const {
   return LastConsoleLines(impl_->ConsolePath(), kLogLines);
+}
+
+std::filesystem::path VzMachine::ConsoleLog() const {
+  return impl_->ConsolePath();
+}
+
+std::vector<std::filesystem::path> VzMachine::DataPaths() const {
+  return {impl_->DiskPath()};
 }
 
 absl::Status CheckVirtualization() {

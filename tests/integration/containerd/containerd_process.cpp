@@ -19,6 +19,7 @@
 #include "absl/time/clock.h"
 #include "base/file.h"
 #include "base/status.h"
+#include "base/subprocess.h"
 
 namespace vibe::testing {
 namespace {
@@ -49,7 +50,7 @@ std::string Config(const std::string& directory) {
 }
 
 // Runs in the child between fork and exec: system calls only.
-bool EnterNewMounts(const char* root, const char* disk_options, bool network) {
+bool EnterNewMounts(const char* root, const char* disk, const char* disk_options, bool network) {
   if (unshare(CLONE_NEWNS | (network ? CLONE_NEWNET : 0)) != 0 ||
       mount("", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
       mount("tmpfs", "/run", "tmpfs", 0, "mode=755") != 0) {
@@ -57,6 +58,9 @@ bool EnterNewMounts(const char* root, const char* disk_options, bool network) {
   }
   // crun does not run under a mixed hierarchy of cgroups.
   umount2("/sys/fs/cgroup/unified", MNT_DETACH);
+  if (disk[0] != '\0') {
+    return mount(disk, root, "btrfs", MS_NOATIME, "discard=async,user_subvol_rm_allowed") == 0;
+  }
   return disk_options[0] == '\0' || mount("tmpfs", root, "tmpfs", 0, disk_options) == 0;
 }
 
@@ -119,8 +123,22 @@ absl::StatusOr<std::unique_ptr<ContainerdProcess>> ContainerdProcess::Start(
   process->options_ = options;
   VIBE_RETURN_IF_ERROR(ReplaceFile(fs::path(directory) / "config.toml", Config(directory)));
   VIBE_RETURN_IF_ERROR(MakeDirectories(fs::path(directory) / "root"));
+  if (options.btrfs) {
+    VIBE_RETURN_IF_ERROR(process->MakeDisk());
+  }
   VIBE_RETURN_IF_ERROR(process->Spawn());
+  process->disk_.fd.reset();
   return process;
+}
+
+absl::Status ContainerdProcess::MakeDisk() {
+  const fs::path file = directory_ / "disk.img";
+  VIBE_RETURN_IF_ERROR(ReplaceFile(file, ""));
+  fs::resize_file(file, options_.disk_bytes);
+  VIBE_ASSIGN_OR_RETURN(disk_, init::AttachLoopDevice(file, absl::Now()));
+  VIBE_ASSIGN_OR_RETURN(const SubprocessResult made,
+                        RunSubprocess({.args = {"mkfs.btrfs", "-q", "-K", disk_.path}}));
+  return made.exit_code == 0 ? absl::OkStatus() : absl::InternalError(made.err);
 }
 
 ContainerdProcess::~ContainerdProcess() {
@@ -170,6 +188,7 @@ absl::StatusOr<pid_t> ContainerdProcess::Run(const std::vector<std::string>& arg
   }
   argv.push_back(nullptr);
   const std::string root = directory_ / "root";
+  const std::string disk = options_.btrfs ? disk_.path : "";
   const std::string disk_options =
       options_.disk_bytes == 0 ? "" : absl::StrCat("size=", options_.disk_bytes);
   const bool network = options_.network;
@@ -184,7 +203,7 @@ absl::StatusOr<pid_t> ContainerdProcess::Run(const std::vector<std::string>& arg
     dup2(file, 2);
     bool entered = true;
     if (!mounts_.valid()) {
-      entered = EnterNewMounts(root.c_str(), disk_options.c_str(), network);
+      entered = EnterNewMounts(root.c_str(), disk.c_str(), disk_options.c_str(), network);
     } else {
       entered = setns(mounts_.get(), CLONE_NEWNS) == 0 &&
                 (!network || setns(network_.get(), CLONE_NEWNET) == 0);

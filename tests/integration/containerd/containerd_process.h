@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "base/unique_fd.h"
 #include "containerd/client.h"
+#include "init/loop_device.h"
 
 namespace vibe::testing {
 
@@ -22,6 +23,7 @@ struct ContainerdOptions {
   uint64_t disk_bytes =
       0;  // the size of the disk that it stores everything on; 0: the temporary folder's
   bool network = false;  // a network namespace of its own as well
+  bool btrfs = false;    // that disk is a file with btrfs on it, as a machine's; else memory
 };
 
 class ContainerdProcess {
@@ -52,12 +54,14 @@ class ContainerdProcess {
 
  private:
   explicit ContainerdProcess(std::filesystem::path directory) : directory_(std::move(directory)) {}
+  absl::Status MakeDisk();
   absl::Status Spawn();
 
   const std::filesystem::path directory_;
   ContainerdOptions options_;
   pid_t pid_ = -1;
   UniqueFd mounts_, network_;  // keep the namespaces between two runs
+  init::LoopDevice disk_;      // until it is mounted
 };
 
 }  // namespace vibe::testing

@@ -99,7 +99,8 @@ std::vector<pid_t> ProcessesIn(const std::string& ns, const std::string& kind) {
 Subject::Subject(fs::path directory, std::vector<std::string> init_arguments)
     : options_{.directory = directory,
                .init_program = fs::path(VIBE_TEST_BIN_DIR) / "vibe-native-init",
-               .init_arguments = std::move(init_arguments)},
+               .init_arguments = std::move(init_arguments),
+               .disk_bytes = [this] { return disk_bytes_; }},
       layout_{std::move(directory)},
       machine_(AnotherHost()) {}
 
@@ -173,6 +174,16 @@ std::vector<fs::path> Subject::Cgroups() const {
   return found;
 }
 
+std::string Subject::LoopDevice() const {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator("/sys/block", error)) {
+    if (Read(entry.path() / "loop" / "backing_file") == layout_.disk().string() + "\n") {
+      return entry.path().filename();
+    }
+  }
+  return "";
+}
+
 std::vector<std::string> Subject::Leftovers() const {
   std::vector<std::string> left;
   for (const fs::path& cgroup : Cgroups()) {
@@ -187,6 +198,9 @@ std::vector<std::string> Subject::Leftovers() const {
   }
   if (absl::StrContains(Read("/proc/self/mountinfo"), layout_.directory.string())) {
     left.push_back("a mount");
+  }
+  if (const std::string loop = LoopDevice(); !loop.empty()) {
+    left.push_back(loop);
   }
   for (const char* file : {"pid", "run/supervisor.sock", "run/forward.sock"}) {
     std::error_code error;

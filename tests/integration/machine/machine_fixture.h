@@ -43,10 +43,14 @@ class Subject {
   std::string Console() const;
 
   std::vector<std::filesystem::path> Cgroups() const;
+  std::string LoopDevice()
+      const;  // "loop3": what is on the data disk's file; empty when nothing is
+  void SetDiskBytes(uint64_t bytes) { disk_bytes_ = bytes; }  // for the next start
   // What of the machine is left on the host, as far as one can find it by its directory.
   std::vector<std::string> Leftovers() const;
 
  private:
+  uint64_t disk_bytes_ = uint64_t{1} << 30;
   NativeMachine::Options options_;
   Layout layout_;
   std::unique_ptr<NativeMachine> machine_;

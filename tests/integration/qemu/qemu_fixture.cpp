@@ -58,8 +58,8 @@ std::unique_ptr<QemuMachine> QemuMachineTest::Host(std::optional<Transport> tran
   return std::make_unique<QemuMachine>(QemuMachine::Options{
       .directory = layout_.directory,
       .keeper = fs::path(VIBE_TEST_BIN_DIR) / "vibe-qemu-keeper",
-      .images = GuestImageDirectories(VIBE_TEST_BIN_DIR),
-      .guest = [](bool) { return GuestOptions{.cpus = 2, .memory_mib = 1024, .disk_mib = 8192}; },
+      .images = images_.empty() ? GuestImageDirectories(VIBE_TEST_BIN_DIR) : images_,
+      .guest = [this](bool) { return size_; },
       .transport = transport});
 }
 
@@ -75,11 +75,12 @@ std::unique_ptr<QemuMachine> QemuMachineTest::Host(std::optional<Transport> tran
     if (absl::Now() - start > kBootLimit || machine.state() == PowerState::kOff) {
       return ::testing::AssertionFailure() << health;
     }
-    absl::SleepFor(absl::Milliseconds(20));
+    absl::SleepFor(absl::Milliseconds(5));
   }
+  answered_after_ = absl::Now() - start;
   std::fprintf(stderr, "started after %s, answered after %s\n",
                absl::FormatDuration(started).c_str(),
-               absl::FormatDuration(absl::Now() - start).c_str());
+               absl::FormatDuration(answered_after_).c_str());
   return ::testing::AssertionSuccess();
 }
 

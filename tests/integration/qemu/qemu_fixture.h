@@ -31,6 +31,10 @@ class QemuMachineTest : public ::testing::Test {
   std::unique_ptr<QemuMachine> Host(std::optional<Transport> transport = {});
   // Starts it and waits until the supervisor answers.
   ::testing::AssertionResult Boots(QemuMachine& machine);
+  absl::Duration answered_after_;  // by the last Boots, from the call of Start
+  // What the next Host has; its image is where VIBE_VM_IMAGE or the build says when empty.
+  GuestOptions size_ = {.cpus = 2, .memory_mib = 1024, .disk_mib = 8192};
+  std::vector<std::filesystem::path> images_;
   std::string Console() const;
   // Processes with the machine's directory in their command line.
   std::vector<pid_t> Processes() const;

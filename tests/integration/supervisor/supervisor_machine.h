@@ -21,7 +21,8 @@ namespace vibe::testing {
 class SupervisorMachine {
  public:
   static absl::StatusOr<std::unique_ptr<SupervisorMachine>> Start(
-      const ContainerdOptions& options = {.disk_bytes = 0, .network = true});
+      const ContainerdOptions& options = {
+          .disk_bytes = uint64_t{4} << 30, .network = true, .btrfs = true});
   ~SupervisorMachine();
 
   ContainerdProcess& containerd() { return *containerd_; }

@@ -415,8 +415,8 @@ TEST_F(SupervisorTest, ACommandEndsWithItsCaller) {
 
 TEST_F(SupervisorTest, AFullDiskIsOneClearError) {
   machine_.reset();
-  constexpr uint64_t kDisk = 16 << 20, kLeft = 700 << 10;
-  auto machine = SupervisorMachine::Start({.disk_bytes = kDisk, .network = true});
+  constexpr uint64_t kDisk = 256 << 20, kLeft = 700 << 10;
+  auto machine = SupervisorMachine::Start({.disk_bytes = kDisk, .network = true, .btrfs = true});
   ASSERT_TRUE(machine.ok()) << machine.status();
   machine_ = *std::move(machine);
   const auto package = machine_->ImportPayload();

@@ -50,6 +50,15 @@ TEST(ParseArguments, TakesGlobalOptionsBeforeAndAfterTheCommand) {
   EXPECT_EQ(after.global.home, "/h");
 }
 
+TEST(ParseArguments, ReadsMachineCommands) {
+  const Invocation logs = Parsed({"machine", "logs", "-f", "-n", "7"});
+  EXPECT_EQ(logs.command, "machine logs");
+  EXPECT_TRUE(logs.follow);
+  EXPECT_EQ(logs.tail, 7u);
+  EXPECT_TRUE(Parsed({"machine", "reset", "--yes"}).yes);
+  EXPECT_EQ(Parsed({"machine", "restart"}).command, "machine restart");
+}
+
 TEST(ParseArguments, TakesNamesThatAreCommandsToo) {
   EXPECT_EQ(Parsed({"start", "stop"}).name, "stop");
   EXPECT_EQ(Parsed({"ps", "machine"}).name, "machine");
@@ -103,7 +112,8 @@ TEST(ParseArguments, ReadsTimeouts) {
 TEST(ParseArguments, SaysWhatIsWrong) {
   EXPECT_THAT(UsageFault({"opne", "x"}), HasSubstr("no command \"opne\" (did you mean open?)"));
   EXPECT_THAT(UsageFault({"machine", "sttaus"}), HasSubstr("did you mean status?"));
-  EXPECT_THAT(UsageFault({"machine"}), HasSubstr("needs a command: status, start, stop"));
+  EXPECT_THAT(UsageFault({"machine"}),
+              HasSubstr("needs a command: status, start, stop, restart, logs, reset"));
   EXPECT_THAT(UsageFault({"open"}), HasSubstr("PATH is missing"));
   EXPECT_THAT(UsageFault({"exec", "notes"}), HasSubstr("COMMAND is missing"));
   EXPECT_THAT(UsageFault({"open", "x", "--yse"}),

@@ -113,9 +113,12 @@ TEST_F(GeneratedTest, ScriptsAreWellFormed) {
 TEST_F(GeneratedTest, BashCompletesCommands) {
   EXPECT_THAT(Complete({""}), IsSupersetOf({"open", "ps", "machine", "help"}));
   EXPECT_THAT(Complete({"op"}), ElementsAre("open"));
-  EXPECT_THAT(Complete({"machine", ""}), ElementsAre("status", "start", "stop"));
+  EXPECT_THAT(Complete({"machine", ""}),
+              ElementsAre("status", "start", "stop", "restart", "logs", "reset"));
   EXPECT_THAT(Complete({"--json", "machine", "sto"}), ElementsAre("stop"));
-  EXPECT_THAT(Complete({"--home", "/", "res"}), ElementsAre("restart"));
+  EXPECT_THAT(Complete({"machine", "logs", "--f"}), ElementsAre("--follow"));
+  EXPECT_THAT(Complete({"machine", "reset", "--y"}), ElementsAre("--yes"));
+  EXPECT_THAT(Complete({"--home", "/", "rest"}), ElementsAre("restart", "restore"));
   EXPECT_THAT(Complete({"help", "vali"}), ElementsAre("validate"));
   EXPECT_THAT(Complete({"completion", ""}), ElementsAre("bash", "zsh", "fish"));
 }

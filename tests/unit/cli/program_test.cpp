@@ -131,6 +131,10 @@ TEST_F(ProgramTest, CtrlCDuringACallClosesTheConnection) {
 TEST_F(ProgramTest, JsonIsOneDocumentWhateverHappens) {
   home_.On("GET /v1/projects", Reply(200, absl::StrCat("{\"projects\":[", kProject, "]}")));
   home_.On("GET /v1/machine", Reply(200, R"({"state":"ready","error":""})"));
+  home_.On("POST /v1/machine/restart", Result(R"({"state":"ready","error":""})"));
+  home_.On("GET /v1/machine/logs?tail=100&follow=false", Lines("{\"text\":\"up\"}\n"));
+  home_.On("GET /v1/machine/reset", Reply(200, R"({"projects":[],"keptProjects":0,"bytes":0})"));
+  home_.On("POST /v1/machine/reset", Result(R"({"projects":[],"keptProjects":0,"bytes":0})"));
   home_.On("GET /v1/doctor", Reply(200, R"({"checks":[]})"));
   home_.On("GET /v1/projects/notes/logs?tail=100&follow=false", Lines(R"({"text":"hi"})"
                                                                       "\n"));
@@ -149,6 +153,10 @@ TEST_F(ProgramTest, JsonIsOneDocumentWhateverHappens) {
       {{"rm", "notes", "--yes", "--keep-data"}, "\"removed\":\"notes\""},
       {{"validate", app_.string()}, "error"},
       {{"machine", "status"}, "ready"},
+      {{"machine", "restart"}, "ready"},
+      {{"machine", "logs"}, "\"lines\":[{\"text\":\"up\"}]"},
+      {{"machine", "reset", "--yes"}, "keptProjects"},
+      {{"machine", "reset"}, "FAILED_PRECONDITION"},
       {{"doctor"}, "checks"},
       {{"version"}, "version"},
       {{"completion", "bash"}, "script"},
@@ -196,6 +204,44 @@ TEST_F(ProgramTest, RmAsksAndTakesNoForAnAnswer) {
   vibe.Type("y\n");
   EXPECT_EQ(vibe.Wait(), 0);
   EXPECT_THAT(home_.Seen("/v1/projects/6f1b?keepData=false"), SizeIs(1));
+}
+
+TEST_F(ProgramTest, ResetWantsAWordAndTakesNoYes) {
+  home_.On("GET /v1/machine/reset",
+           Reply(200, R"({"projects":["notes"],"keptProjects":0,"bytes":5000000})"));
+  home_.On("POST /v1/machine/reset",
+           Result(R"({"projects":["notes"],"keptProjects":0,"bytes":5000000})"));
+  const Finished piped = Run({"machine", "reset"});
+  EXPECT_EQ(piped.exit_code, 1);
+  EXPECT_THAT(piped.err, HasSubstr("would delete the project notes with its data"));
+  EXPECT_THAT(piped.err, HasSubstr("say --yes"));
+  {
+    TerminalProgram vibe(home_, {"machine", "reset"});
+    ASSERT_TRUE(vibe.WaitFor("Type \"reset\" to go on:")) << vibe.screen();
+    EXPECT_THAT(vibe.screen(),
+                HasSubstr("the project notes with its data, all images, and frees 5"));
+    vibe.Type("y\n");
+    EXPECT_EQ(vibe.Wait(), 1);
+  }
+  EXPECT_THAT(home_.Seen("/v1/machine/reset"), SizeIs(2)) << "nothing but looks";
+  {
+    TerminalProgram vibe(home_, {"machine", "reset"});
+    ASSERT_TRUE(vibe.WaitFor("to go on:"));
+    vibe.Type("reset\n");
+    EXPECT_EQ(vibe.Wait(), 0) << vibe.screen();
+  }
+  EXPECT_THAT(home_.Seen("/v1/machine/reset"), SizeIs(4));
+  EXPECT_THAT(Run({"machine", "reset", "--yes"}).out, StartsWith("The machine is reset: deleted"));
+}
+
+TEST_F(ProgramTest, TheMachinesLogIsRawInAPipeAndEscapedOnATerminal) {
+  home_.On("GET /v1/machine/logs?tail=5&follow=false",
+           Lines("{\"time\":\"2026-01-31T12:00:00.000Z\",\"text\":\"\\u001b[31mred\"}\n"
+                 "{\"time\":\"\",\"text\":\"x\"}\n"));
+  EXPECT_EQ(Run({"machine", "logs", "-n", "5"}).out, "2026-01-31T12:00:00.000Z \x1b[31mred\nx\n");
+  TerminalProgram vibe(home_, {"machine", "logs", "-n", "5"});
+  EXPECT_EQ(vibe.Wait(), 0);
+  EXPECT_THAT(vibe.screen(), HasSubstr("\\x1b[31mred"));
 }
 
 TEST_F(ProgramTest, LogsAreRawInAPipeAndEscapedOnATerminal) {

@@ -61,6 +61,7 @@ TEST(PlainProgress, SpeaksAtPhasesAndQuarters) {
   EXPECT_EQ(plain.Apply(Fetch("db", 30, 100)), "db: fetching 30% (30 B of 100 B)");
   EXPECT_EQ(plain.Apply({"ready", "db", "", 0, 0, ""}), "db: ready");
   EXPECT_EQ(plain.Apply({"boot", "", "", 0, 0, ""}), "machine: booting");
+  EXPECT_EQ(plain.Apply({"erase", "", "machine", 0, 0, ""}), "machine: erasing");
 }
 
 Json ProjectJson() {
@@ -118,6 +119,16 @@ TEST(Machine, ShowsFacts) {
   EXPECT_THAT(text, HasSubstr("native: no KVM here"));
   EXPECT_THAT(text, HasSubstr("1.0 GB of 4.0 GB free"));
   EXPECT_THAT(RenderMachine(Json::object(), false), HasSubstr("unknown state"));
+}
+
+TEST(Machine, SaysWhatAResetTakesAway) {
+  EXPECT_EQ(DescribeLoss(Json::parse(R"({"projects":["a"],"keptProjects":0,"bytes":2000000000})")),
+            "the project a with its data, all images, and frees 2.0 GB");
+  EXPECT_EQ(
+      DescribeLoss(Json::parse(R"({"projects":["a","\u001bb"],"keptProjects":1,"bytes":1000000})")),
+      "all 2 projects (a, \\x1bb) with their data, the kept data of 1 removed one, all images, and "
+      "frees 1.0 MB");
+  EXPECT_THAT(DescribeLoss(Json::object()), StartsWith("no project"));
 }
 
 TEST(Checks, ShowsWhatToDo) {

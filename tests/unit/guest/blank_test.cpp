@@ -1,4 +1,4 @@
-#include "init/guest/blank.h"
+#include "init/blank.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 
 #include "base/unique_fd.h"
 
-namespace vibe::init::guest {
+namespace vibe::init {
 namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
@@ -61,4 +61,4 @@ TEST(IsBlank, ADiskThatCannotBeReadIsAnErrorAndNotBlank) {
 }
 
 }  // namespace
-}  // namespace vibe::init::guest
+}  // namespace vibe::init

@@ -203,9 +203,10 @@ TEST_F(DaemonTest, ServesExactlyWhatTheContractLists) {
                       [] { return absl::OkStatus(); }, {});
   PortForwarder ports([]() -> absl::StatusOr<UniqueFd> { return absl::UnavailableError("off"); });
   Projects projects({**library, machine, supervisor, ports});
+  MachineReset reset({**library, machine, supervisor, ports, projects, home_});
   const Doctor doctor(**library, machine, supervisor, home_, "");
   for (const Route& route :
-       MakeRoutes({projects, machine, supervisor, ports, doctor, "", "", home_})) {
+       MakeRoutes({projects, machine, supervisor, ports, reset, doctor, "", "", home_})) {
     std::string method = route.method;
     std::transform(method.begin(), method.end(), method.begin(), [](char c) { return c | 0x20; });
     served.insert(method + " " + route.path);
@@ -218,6 +219,7 @@ TEST_F(DaemonTest, AnswersAsTheContractSaysWhileTheMachineIsOff) {
   CheckSchema(Call("GET", "/v1/machine").Json(), "Machine");
   CheckSchema(Call("GET", "/v1/projects").Json(), "ProjectList");
   CheckSchema(Call("GET", "/v1/doctor").Json(), "Doctor");
+  CheckSchema(Call("GET", "/v1/machine/reset").Json(), "Reset");
   CheckSchema(Call("GET", "/v1/projects/nope").Json(), "ErrorDocument");
   CheckSchema(Call("POST", "/v1/inspect", {{"path", App()}}).Json(), "Inspection");
   EXPECT_EQ(machine_.state(), vm::PowerState::kOff) << "looking must not boot the machine";
@@ -246,8 +248,13 @@ TEST_F(DaemonTest, AnswersAsTheContractSaysWhileAProjectRuns) {
   for (const json& line : Call("DELETE", "/v1/projects/my-notes").Lines()) {
     CheckSchema(line, "EmptyStreamLine");
   }
-  for (const json& line : Call("POST", "/v1/machine/stop").Lines()) {
-    CheckSchema(line, "MachineStreamLine");
+  for (const char* verb : {"restart", "stop"}) {
+    for (const json& line : Call("POST", absl::StrCat("/v1/machine/", verb)).Lines()) {
+      CheckSchema(line, "MachineStreamLine");
+    }
+  }
+  for (const json& line : Call("POST", "/v1/machine/reset").Lines()) {
+    CheckSchema(line, "ResetStreamLine");
   }
 }
 

@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "base/status.h"
 #include "scripted_machine.h"
+#include "vm/guest_fault.h"
 
 namespace vibe::vm {
 namespace {
@@ -241,6 +242,140 @@ TEST_F(MachineTest, APausedMachineIsResumedWhenItIsNeeded) {
   EXPECT_TRUE(machine().EnsureReady().ok());
   EXPECT_EQ(backend_->Count(&ScriptedMachine::resumes), 1);
   EXPECT_EQ(backend_->Count(&ScriptedMachine::starts), 0);
+}
+
+absl::Status Fine() {
+  return absl::OkStatus();
+}
+
+TEST_F(MachineTest, ASuspendedMachineGoesOnAtTheNextStart) {
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  EXPECT_FALSE(machine().status().resumed);
+  bool synced = false;
+  EXPECT_TRUE(machine()
+                  .Suspend(
+                      [&] {
+                        synced = true;
+                        EXPECT_EQ(backend_->state(), PowerState::kOn);
+                        return absl::OkStatus();
+                      },
+                      [] {
+                        ADD_FAILURE() << "the projects were stopped";
+                        return absl::OkStatus();
+                      })
+                  .ok());
+  EXPECT_TRUE(synced);
+  EXPECT_EQ(machine().status().state, MachineState::kStopped);
+  EXPECT_TRUE(machine().status().suspended);
+  EXPECT_EQ(machine().status().save_error, "");
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::shutdown_requests), 0);
+  EXPECT_EQ(machine().Dial(1024).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(machine().Suspend(Fine, Fine).ok()) << "it is suspended";
+  EXPECT_TRUE(machine().status().suspended);
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::suspends), 1);
+
+  EXPECT_TRUE(machine().EnsureReady().ok());
+  EXPECT_TRUE(machine().status().resumed);
+  EXPECT_FALSE(machine().status().suspended);
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::starts), 2);
+}
+
+TEST_F(MachineTest, WhatCannotBeSavedIsStoppedAndSaysWhy) {
+  const auto ends = [&](const std::function<absl::Status()>& prepare, const std::string& why) {
+    ASSERT_TRUE(machine().EnsureReady().ok());
+    bool asked = false;
+    EXPECT_TRUE(machine()
+                    .Suspend(prepare,
+                             [&] {
+                               asked = true;
+                               return absl::OkStatus();
+                             })
+                    .ok());
+    EXPECT_TRUE(asked) << "the projects were not stopped: " << why;
+    EXPECT_EQ(machine().status().state, MachineState::kStopped);
+    EXPECT_FALSE(machine().status().suspended);
+    EXPECT_EQ(machine().status().save_error, why);
+    EXPECT_EQ(backend_->state(), PowerState::kOff);
+  };
+  backend_->can_save = false;
+  ends(Fine, "this machine cannot be saved");
+  backend_->can_save = true;
+  ends([] { return absl::DeadlineExceededError("the disk is slow"); }, "the disk is slow");
+  backend_->suspend_status = absl::ResourceExhaustedError("no space is left");
+  ends(Fine, "no space is left");
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::shutdown_requests), 3);
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  EXPECT_EQ(machine().status().save_error, "");
+}
+
+TEST_F(MachineTest, AResumedMachineThatDoesNotAnswerIsBooted) {
+  options_.resume_timeout = absl::Milliseconds(30);
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  ASSERT_TRUE(machine().Suspend(Fine, Fine).ok());
+  backend_->answers_after_resume = false;
+  EXPECT_TRUE(machine().EnsureReady().ok());
+  EXPECT_FALSE(machine().status().resumed);
+  EXPECT_NE(machine().status().save_error.find("was thrown away: the machine did not answer"),
+            std::string::npos)
+      << machine().status().save_error;
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::forced), 1);
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::starts), 3);
+}
+
+TEST_F(MachineTest, StoppingASuspendedMachineLetsItsProjectsEnd) {
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  ASSERT_TRUE(machine().Suspend(Fine, Fine).ok());
+  bool asked = false;
+  EXPECT_TRUE(machine()
+                  .Stop([&] {
+                    asked = true;
+                    EXPECT_EQ(backend_->state(), PowerState::kOn);
+                    return absl::OkStatus();
+                  })
+                  .ok());
+  EXPECT_TRUE(asked);
+  EXPECT_FALSE(machine().status().suspended);
+  EXPECT_EQ(backend_->state(), PowerState::kOff);
+}
+
+TEST_F(MachineTest, ADeadMachineIsNotBroughtBackFromASave) {
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  ASSERT_TRUE(machine().Suspend(Fine, Fine).ok());
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  backend_->Set(PowerState::kOff).IgnoreError();
+  EXPECT_TRUE(Eventually([&] { return machine().status().recoveries == 1; }));
+  EXPECT_TRUE(machine().EnsureReady().ok());
+  EXPECT_FALSE(machine().status().resumed);
+}
+
+TEST_F(MachineTest, ResetErasesOnlyWhileTheMachineIsOff) {
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  int asked = 0;
+  const absl::Status status = machine().Reset(
+      [&] {
+        ++asked;
+        return absl::OkStatus();
+      },
+      [&](const std::vector<std::filesystem::path>&) {
+        EXPECT_EQ(backend_->state(), PowerState::kOff);
+        EXPECT_EQ(machine().status().state, MachineState::kShuttingDown);
+        return absl::UnavailableError("the disk is in the way");
+      });
+  EXPECT_EQ(status.message(), "the disk is in the way");
+  EXPECT_EQ(asked, 1);
+  EXPECT_EQ(machine().status().state, MachineState::kStopped);
+  EXPECT_TRUE(machine().EnsureReady().ok());
+}
+
+TEST(GuestFault, IsTheFirstOfTheLastBoot) {
+  const GuestFault fault = FindGuestFault(
+      {"2026-01-31T12:00:00.000Z ---- start", "x vibe-init: error: network: an earlier boot",
+       "x ---- start", "x vibe-init: error: data disk: it is not empty\r",
+       "x vibe-init:   BTRFS: no", "x vibe-init: advice: give it up\r",
+       "x vibe-init: error: fatal: there is no data disk"});
+  EXPECT_EQ(fault.message, "data disk: it is not empty");
+  EXPECT_EQ(fault.advice, "give it up");
+  EXPECT_EQ(FindGuestFault({"the last words"}).message, "");
 }
 
 }  // namespace

@@ -103,13 +103,15 @@ TEST(CommandLinesTest, WithoutAnUplinkTheSupervisorHearsOfNone) {
                                 .runtime = "/usr/bin/crun",
                                 .slirp4netns = "",
                                 .cni = "/usr/lib/cni",
+                                .mkfs = "/usr/sbin/mkfs.btrfs",
                                 .supervisor = "/opt/vibe/vibe-supervisor"};
   const std::string offline = absl::StrJoin(init::SupervisorCommand(programs, {}), " ");
   EXPECT_EQ(
       offline,
       "/run/vibe/bin/vibe-supervisor --data /run/vibe/data --run /run/vibe/state "
       "--containerd /run/vibe/containerd.sock --runtime /usr/bin/crun "
-      "--logger /run/vibe/bin/vibe-logger --cgroup /vibe --cni /usr/lib/cni "
+      "--logger /run/vibe/bin/vibe-logger --cgroup /vibe --cni /usr/lib/cni --disk-host "
+      "/run/vibe/logs "
       "--listen unix:/run/vibe/host/supervisor.sock --forward unix:/run/vibe/host/forward.sock");
   const std::string online = absl::StrJoin(
       init::SupervisorCommand(programs, {.uplink = true, .host_addresses = {"192.0.2.7/32"}}), " ");

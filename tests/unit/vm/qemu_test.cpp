@@ -18,6 +18,7 @@
 #include "base/status.h"
 #include "base/unix_socket.h"
 #include "rpc/ports.h"
+#include "scripted_qemu.h"
 #include "vm/qemu/boot.h"
 #include "vm/qemu/command_line.h"
 #include "vm/qemu/dial.h"
@@ -32,66 +33,16 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using testing::Answer;
+using testing::Greet;
 using ::testing::HasSubstr;
+using testing::Hear;
+using testing::Listen;
+using testing::Peer;
+using testing::Say;
+using testing::Soon;
 
-constexpr char kGreeting[] = "{\"QMP\": {\"version\": {}, \"capabilities\": []}}\n";
 constexpr absl::Duration kShort = absl::Milliseconds(200);
-
-absl::Time Soon() {
-  return absl::Now() + absl::Seconds(5);
-}
-
-// Takes connections one after the other, each with its own script.
-class Peer {
- public:
-  using Script = std::function<void(const UniqueFd&)>;
-  Peer(const fs::path& path, std::vector<Script> scripts) : listener_(ListenUnix(path).value()) {
-    thread_ = std::thread([this, scripts = std::move(scripts)] {
-      for (const Script& script : scripts) {
-        const UniqueFd client(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-        if (!client.valid()) {
-          return;
-        }
-        script(client);
-      }
-    });
-  }
-  ~Peer() {
-    ::shutdown(listener_.get(), SHUT_RDWR);
-    thread_.join();
-  }
-
- private:
-  const UniqueFd listener_;
-  std::thread thread_;
-};
-
-void Say(const UniqueFd& fd, absl::string_view text) {
-  EXPECT_TRUE(WriteBy(fd, text, Soon()).ok());
-}
-
-json Hear(const UniqueFd& fd) {
-  const auto line = ReadLineBy(fd, 4096, Soon());
-  return line.ok() ? json::parse(*line, nullptr, false) : json();
-}
-
-void Answer(const UniqueFd& fd, const json& answer) {
-  json message = answer;
-  message["id"] = Hear(fd)["id"];
-  Say(fd, message.dump() + "\n");
-}
-
-void Greet(const UniqueFd& fd) {
-  Say(fd, kGreeting);
-  Answer(fd, {{"return", json::object()}});
-}
-
-// Says nothing and takes what comes, until the other side is gone.
-void Listen(const UniqueFd& fd) {
-  char buffer[4096];
-  while (::read(fd.get(), buffer, sizeof buffer) > 0) {
-  }
-}
 
 class QemuTest : public ::testing::Test {
  protected:
@@ -239,16 +190,23 @@ TEST_F(QemuTest, ASerialPortBeginsAnewWhateverItSaidBefore) {
 
 TEST(BootTest, IsReadAsItWasWritten) {
   for (const Transport transport : {Transport::kVhost, Transport::kDevice, Transport::kSerial}) {
-    const Boot boot{
-        .transport = transport, .kvm = true, .cid = 7, .forward_port = 65535, .secret = "ab"};
+    const Boot boot{.transport = transport,
+                    .kvm = true,
+                    .cid = 7,
+                    .forward_port = 65535,
+                    .secret = "ab",
+                    .resumed = transport == Transport::kDevice,
+                    .made_of = "sha256:00"};
     EXPECT_EQ(ParseBoot(FormatBoot(boot)).value(), boot);
   }
   for (const char* wrong :
        {"", "{}", "[]",
         "{\"transport\":\"pigeon\",\"kvm\":true,\"cid\":3,\"forwardPort\":0,"
-        "\"secret\":\"\"}",
+        "\"secret\":\"\",\"resumed\":false,\"madeOf\":\"\"}",
         "{\"transport\":\"virtio-serial\",\"kvm\":true,\"cid\":3,\"forwardPort\":70000,"
-        "\"secret\":\"\"}"}) {
+        "\"secret\":\"\",\"resumed\":false,\"madeOf\":\"\"}",
+        "{\"transport\":\"virtio-serial\",\"kvm\":true,\"cid\":3,\"forwardPort\":7,"
+        "\"secret\":\"\",\"resumed\":1,\"madeOf\":\"\"}"}) {
     EXPECT_FALSE(ParseBoot(wrong).ok()) << wrong;
   }
 }
@@ -280,6 +238,9 @@ std::string Text(const std::vector<std::string>& command) {
 TEST(QemuCommandTest, IsAsTheGoldenFilesSay) {
   ExpectGolden("qemu/device.txt", Text(QemuCommand(Spec(Transport::kDevice))));
   ExpectGolden("qemu/device-vsock.txt", Text(VsockDeviceCommand(Spec(Transport::kDevice))));
+  MachineSpec resumed = Spec(Transport::kDevice);
+  resumed.resume = true;
+  ExpectGolden("qemu/device-resumed.txt", Text(QemuCommand(resumed)));
   ExpectGolden("qemu/serial.txt", Text(QemuCommand(Spec(Transport::kSerial))));
   MachineSpec arm = Spec(Transport::kVhost);
   arm.architecture = Architecture::kAarch64;

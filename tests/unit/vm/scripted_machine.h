@@ -20,7 +20,8 @@ class ScriptedMachine : public VirtualMachine {
     ++starts;
     if (start_status.ok()) {
       power = PowerState::kOn;
-      answers = answers_after_start;
+      goes_on = std::exchange(saved, false);
+      answers = goes_on ? answers_after_resume : answers_after_start;
     }
     return start_status;
   }
@@ -42,6 +43,7 @@ class ScriptedMachine : public VirtualMachine {
       ++forced;
     }
     power = PowerState::kOff;
+    saved = false;
     return absl::OkStatus();
   }
   absl::Status Pause() override { return Set(PowerState::kPaused); }
@@ -50,6 +52,24 @@ class ScriptedMachine : public VirtualMachine {
     ++resumes;
     power = PowerState::kOn;
     return absl::OkStatus();
+  }
+  absl::Status Suspend() override {
+    absl::MutexLock lock(&mutex);
+    ++suspends;
+    if (suspend_status.ok()) {
+      power = PowerState::kOff;
+      saved = true;
+    }
+    return suspend_status;
+  }
+  bool can_suspend() const override { return can_save; }
+  bool suspended() const override {
+    absl::MutexLock lock(&mutex);
+    return saved;
+  }
+  bool resumed() const override {
+    absl::MutexLock lock(&mutex);
+    return goes_on;
   }
   PowerState state() const override {
     absl::MutexLock lock(&mutex);
@@ -79,12 +99,15 @@ class ScriptedMachine : public VirtualMachine {
   }
 
   mutable absl::Mutex mutex;
-  absl::Status start_status;
+  absl::Status start_status, suspend_status;
   PowerState power = PowerState::kOff;
   bool answers = false;
   bool answers_after_start = true;
+  bool answers_after_resume = true;
+  bool can_save = true;
+  bool saved = false, goes_on = false;
   bool obeys_shutdown = true;
-  int starts = 0, kills = 0, forced = 0, shutdown_requests = 0, resumes = 0;
+  int starts = 0, kills = 0, forced = 0, shutdown_requests = 0, resumes = 0, suspends = 0;
   mutable int probes = 0;
 };
 

@@ -5,11 +5,11 @@
 
 #include "absl/status/statusor.h"
 
-namespace vibe::init::guest {
+namespace vibe::init {
 
 // True when the first and the last MiB are zero and btrfs's further superblocks are not there
 // either: that covers where every common file system, partition table, volume manager and RAID has
 // its mark.
 absl::StatusOr<bool> IsBlank(int fd, uint64_t size);
 
-}  // namespace vibe::init::guest
+}  // namespace vibe::init

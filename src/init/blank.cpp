@@ -1,4 +1,4 @@
-#include "init/guest/blank.h"
+#include "init/blank.h"
 
 #include <unistd.h>
 
@@ -8,7 +8,7 @@
 
 #include "base/status.h"
 
-namespace vibe::init::guest {
+namespace vibe::init {
 namespace {
 
 constexpr uint64_t kEdge = 1 << 20;
@@ -52,4 +52,4 @@ absl::StatusOr<bool> IsBlank(int fd, uint64_t size) {
   return blank;
 }
 
-}  // namespace vibe::init::guest
+}  // namespace vibe::init
