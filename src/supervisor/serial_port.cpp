@@ -27,6 +27,10 @@ constexpr size_t kBuffer = 64 << 10;
 // No host is there: the port is readable all the time and says nothing.
 constexpr int kAbsentMs = 20;
 constexpr int kAnswerMs = 2000;
+// Read as a frame's head, it announces more than HTTP/2 allows; and it is longer than the rest of a
+// frame that was cut off, whose size is 16 KiB unless the host says otherwise.
+constexpr char kNoHttp2 = '\xff';
+constexpr size_t kNoHttp2Bytes = 32 << 10;
 
 // What read(2) returned, or 0 at the end, or -1 when there is nothing now.
 ssize_t Read(int fd, std::string& bytes) {
@@ -118,6 +122,18 @@ SerialPort::Event SerialPort::AwaitHost() {
   }
 }
 
+// Without a host it does nothing. One that greets just now skips it.
+void SerialPort::BreakStream() {
+  std::string bytes(kNoHttp2Bytes, kNoHttp2);
+  while (Write(port_.get(), bytes) && !bytes.empty()) {
+    pollfd polls[] = {{stop_.get(), POLLIN, 0}, {port_.get(), POLLOUT, 0}};
+    if (::poll(polls, 2, kAnswerMs) <= 0 || polls[0].revents != 0 ||
+        (polls[1].revents & POLLHUP) != 0) {
+      return;
+    }
+  }
+}
+
 // False when the host does not take it.
 bool SerialPort::Answer() {
   std::string answer = absl::StrCat("OK ", greeting_.nonce(), "\n");
@@ -174,6 +190,7 @@ void SerialPort::Run() {
   Event event = Event::kEnded;
   while (event != Event::kClosed) {
     if (event == Event::kEnded) {
+      BreakStream();
       event = AwaitHost();
       continue;
     }

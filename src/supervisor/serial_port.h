@@ -1,7 +1,9 @@
 // A virtio-serial port as a row of connections, one at a time. A host that comes greets
 // (serial_greeting.h); what it and the machine had said before is forgotten, and "OK <nonce>\n"
-// goes back; then bytes flow. The end of a connection on this side is not told to the host, whose
-// next greeting begins anew.
+// goes back; then bytes flow. The end of a connection on this side, of which a serial port tells
+// the host nothing, is told by bytes that are no HTTP/2: the host's gRPC gives its end up at once,
+// also when the supervisor was killed and this is the next one. The host's next greeting begins
+// anew.
 #pragma once
 
 #include <functional>
@@ -33,6 +35,7 @@ class SerialPort {
   // What ended a connection, or the wait for one.
   enum class Event { kClosed, kEnded, kGreeted };
   void Run();
+  void BreakStream();
   Event AwaitHost();
   bool Answer();
   Event Carry(UniqueFd end);

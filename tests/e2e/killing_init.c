@@ -52,8 +52,9 @@ static void look_at_volume(const char* path) {
   wanted = name;
   found = 0;
   each_in("/proc", look_at_process);
-  /* Removed first: one request, one kill. */
-  if (found != 0 && unlink(request) == 0) kill(found, SIGKILL);
+  if (found == 0 || unlink(request) != 0) return;
+  sync(); /* or a power cut brings the request back */
+  kill(found, SIGKILL);
 }
 
 static void look_at_project(const char* path) {

@@ -114,4 +114,9 @@ pid_t QemuMachineTest::Find(const std::string& program) const {
   return 0;
 }
 
+bool QemuMachineTest::Signal(const std::string& program, int signal) const {
+  const pid_t pid = Find(program);
+  return pid > 0 && ::kill(pid, signal) == 0;
+}
+
 }  // namespace vibe::vm::qemu::testing

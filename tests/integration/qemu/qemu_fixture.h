@@ -38,7 +38,8 @@ class QemuMachineTest : public ::testing::Test {
   std::string Console() const;
   // Processes with the machine's directory in their command line.
   std::vector<pid_t> Processes() const;
-  pid_t Find(const std::string& program) const;  // one of them; 0 when there is none
+  pid_t Find(const std::string& program) const;               // one of them; 0 when there is none
+  bool Signal(const std::string& program, int signal) const;  // false when there is none
 
   std::filesystem::path directory_;
   Layout layout_;

@@ -82,7 +82,7 @@ TEST_F(QemuMachineTest, OneMachineThroughItsWholeLife) {
   ::sync();  // the host's page cache is not what is under test
 
   // Power cut.
-  ASSERT_EQ(::kill(Find("qemu-system"), SIGKILL), 0);
+  ASSERT_TRUE(Signal("qemu-system", SIGKILL));
   EXPECT_TRUE(Eventually([&] { return machine->state() == PowerState::kOff; }));
   EXPECT_TRUE(Eventually([&] { return Processes().empty(); })) << "the vsock device is left";
   EXPECT_FALSE(machine->Dial(rpc::kSupervisorPort).ok());
@@ -131,14 +131,14 @@ TEST_F(QemuMachineTest, AStoppedQemuAndStaleFilesNeedNobodysHelp) {
 
   // The keeper too may be stopped, or killed alone.
   ASSERT_TRUE(machine->Start().ok());
-  ASSERT_EQ(::kill(Find("vibe-qemu-keeper"), SIGSTOP), 0);
+  ASSERT_TRUE(Signal("vibe-qemu-keeper", SIGSTOP));
   EXPECT_TRUE(machine->Kill().ok());
   ASSERT_TRUE(machine->Start().ok());
-  ASSERT_EQ(::kill(Find("vibe-qemu-keeper"), SIGKILL), 0);
+  ASSERT_TRUE(Signal("vibe-qemu-keeper", SIGKILL));
   EXPECT_TRUE(Eventually([&] { return Processes().empty(); })) << "qemu outlived its keeper";
   if (ChooseTransport().transport == Transport::kDevice) {
     ASSERT_TRUE(machine->Start().ok());
-    ASSERT_EQ(::kill(Find("vhost-device-vsock"), SIGKILL), 0);
+    ASSERT_TRUE(Signal("vhost-device-vsock", SIGKILL));
     EXPECT_TRUE(Eventually([&] { return machine->state() == PowerState::kOff; }))
         << "a machine without a channel stays up";
   }
