@@ -150,9 +150,11 @@ class Supervisor {
   }
   // The project's snapshots; `current` is there, and what a crash left is put in order, afterwards.
   absl::StatusOr<std::shared_ptr<state::SnapshotStore>> StateOf(const std::string& id);
+  // Old snapshots may go for the new one, but for those of `keep`.
   absl::StatusOr<state::SnapshotMetadata> Save(const ProjectRecord& record,
                                                state::SaveRequest request,
-                                               const ProgressSink& progress);
+                                               const ProgressSink& progress,
+                                               std::vector<std::string> keep = {});
   // The dumps of a snapshot's Postgres volumes, or why there are none.
   std::map<std::string, absl::StatusOr<std::filesystem::path>> DumpVolumes(
       const std::string& id, const std::string& snapshot_id, state::SnapshotStore& store,

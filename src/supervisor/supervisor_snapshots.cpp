@@ -139,7 +139,8 @@ absl::StatusOr<std::shared_ptr<state::SnapshotStore>> Supervisor::StateOf(const 
 
 absl::StatusOr<state::SnapshotMetadata> Supervisor::Save(const ProjectRecord& record,
                                                          state::SaveRequest request,
-                                                         const ProgressSink& progress) {
+                                                         const ProgressSink& progress,
+                                                         std::vector<std::string> keep) {
   VIBE_ASSIGN_OR_RETURN(const auto store, StateOf(record.id));
   VIBE_ASSIGN_OR_RETURN(const manifest::Manifest manifest, ManifestOf(record));
   VIBE_RETURN_IF_ERROR(CheckSpace(options_.data, options_.disk_host));
@@ -163,8 +164,9 @@ absl::StatusOr<state::SnapshotMetadata> Supervisor::Save(const ProjectRecord& re
                std::string(state::SnapshotReasonName(saved->reason)),
                absl::FormatDuration(saved->pause));
   completion_->Add(record.id, saved->snapshot_id);
-  const auto pruned = store->Prune(
-      {.max_snapshots = static_cast<size_t>(manifest.state.max_snapshots)}, {saved->snapshot_id});
+  keep.push_back(saved->snapshot_id);
+  const auto pruned =
+      store->Prune({.max_snapshots = static_cast<size_t>(manifest.state.max_snapshots)}, keep);
   if (!pruned.ok() && ReasonOf(pruned.status()) != Reason::kSaveInProgress) {
     spdlog::warn("snapshots of {} are not pruned: {}", record.name, pruned.status().ToString());
   }
@@ -307,7 +309,7 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
     save.reason = state::SnapshotReason::kBeforeRestore;
     save.message = absl::StrCat("before the restore of ", request.snapshot_id());
     VIBE_ASSIGN_OR_RETURN(const state::SnapshotMetadata safety,
-                          Save(record, std::move(save), progress));
+                          Save(record, std::move(save), progress, {request.snapshot_id()}));
     restored.safety_snapshot_id = safety.snapshot_id;
   }
   if (runtime != nullptr) {

@@ -180,6 +180,18 @@ def test_autosave_comes_when_something_changed_and_only_then(vibe, tmp_path):
     vibe("rm", "auto", "--yes")
 
 
+def test_the_oldest_snapshot_is_not_pruned_by_its_own_restore(vibe, tmp_path):
+    app = write_app(tmp_path / "full", [probe(stateVolumes=["files:/files"])],
+                    state={"retention": {"maxSnapshots": 2}, "volumes": [{"name": "files"}]})
+    vibe.open(app)
+    oldest = vibe.json("save", "full")["id"]
+    vibe("save", "full")
+    restored = vibe.json("restore", "full", oldest)
+    kept = [snapshot["id"] for snapshot in vibe.json("snapshots", "full")["snapshots"]]
+    assert kept == [restored["safetySnapshot"], oldest]
+    vibe("rm", "full", "--yes")
+
+
 def test_a_copy_runs_beside_the_original(vibe, notes):
     before = notes_of(notes["url"])
     copy = vibe.json("duplicate", "notes", "trial")
