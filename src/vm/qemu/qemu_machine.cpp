@@ -292,8 +292,9 @@ absl::StatusOr<UniqueFd> QemuMachine::Dial(uint32_t port) {
   }
   const absl::Time deadline = absl::Now() + options_.dial_timeout;
   absl::StatusOr<UniqueFd> stream = DialGuest(layout_, boot, port, deadline);
-  // The new vsock device numbers its ports from 0 again, and the guest refuses a pair of ports for
-  // as long as it has a socket of the old one. Each attempt has the next number.
+  // Dials just after a resume were refused at times. Probably the new vsock device numbers its
+  // ports from 0 again, and the guest refuses a pair of ports for as long as it has a socket of the
+  // old one; each attempt has the next number.
   while (boot.resumed && absl::IsUnavailable(stream.status()) &&
          absl::Now() + kRefusedPause < deadline && Process().ok()) {
     absl::SleepFor(kRefusedPause);
