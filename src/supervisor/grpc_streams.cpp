@@ -138,6 +138,11 @@ grpc::Status GrpcService::ImportPackage(
   v1::ImportPackageResponse response;
   supervisor_.packages().Pin(*digest);  // until EnsureProject names it
   const bool known = supervisor_.packages().Has(*digest);
+  if (!known) {
+    if (const absl::Status space = supervisor_.CheckSpace(); !space.ok()) {
+      return rpc::ToGrpc(space);
+    }
+  }
   response.set_send_files(!known);
   stream->Write(response);
   if (!known) {

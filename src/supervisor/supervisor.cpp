@@ -277,6 +277,10 @@ absl::Status Supervisor::EnsureImages(const ProjectRecord& record, const Plan& p
   return absl::OkStatus();
 }
 
+absl::Status Supervisor::CheckSpace() const {
+  return supervisor::CheckSpace(options_.data, options_.disk_host);
+}
+
 absl::StatusOr<v1::Project> Supervisor::OpenProject(const std::string& id,
                                                     const ProgressSink& progress,
                                                     const std::function<bool()>& cancelled) {
@@ -284,7 +288,7 @@ absl::StatusOr<v1::Project> Supervisor::OpenProject(const std::string& id,
   const std::shared_ptr<Entry> entry = EntryOf(id);
   absl::MutexLock operation(&entry->operation);
   VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
-  VIBE_RETURN_IF_ERROR(CheckSpace(options_.data, options_.disk_host));
+  VIBE_RETURN_IF_ERROR(CheckSpace());
   VIBE_ASSIGN_OR_RETURN(const Plan plan, PlanOf(record));
   absl::Status status =
       containerd_.CreateNamespace(plan.containerd_namespace, {{"vibe.app/project", record.id}});

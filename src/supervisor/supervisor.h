@@ -120,6 +120,7 @@ class Supervisor {
   absl::StatusOr<v1::PruneImagesResponse> PruneImages();
 
   PackageStore& packages() { return packages_; }
+  absl::Status CheckSpace() const;  // DISK_LOW when nothing that takes space is to be begun
   EventBus& events() { return events_; }
   containerd::Client& containerd() { return containerd_; }
   const std::filesystem::path& run_directory() const { return options_.run; }

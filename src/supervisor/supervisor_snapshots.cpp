@@ -12,7 +12,6 @@
 #include "base/status.h"
 #include "spdlog/spdlog.h"
 #include "state/subvolume.h"
-#include "supervisor/disk_space.h"
 #include "supervisor/full_disk.h"
 #include "supervisor/postgres.h"
 #include "supervisor/project_freezer.h"
@@ -143,7 +142,7 @@ absl::StatusOr<state::SnapshotMetadata> Supervisor::Save(const ProjectRecord& re
                                                          std::vector<std::string> keep) {
   VIBE_ASSIGN_OR_RETURN(const auto store, StateOf(record.id));
   VIBE_ASSIGN_OR_RETURN(const manifest::Manifest manifest, ManifestOf(record));
-  VIBE_RETURN_IF_ERROR(CheckSpace(options_.data, options_.disk_host));
+  VIBE_RETURN_IF_ERROR(CheckSpace());
   progress(Event(v1::Progress::PHASE_SAVE, state::SnapshotReasonName(request.reason)));
   const std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(record.id);
   request.app_version = record.app_version;
@@ -372,7 +371,7 @@ absl::StatusOr<v1::Project> Supervisor::DuplicateProject(const v1::DuplicateProj
     return Error(absl::StatusCode::kAlreadyExists, Reason::kConflict,
                  absl::StrCat("there is a project ", request.new_name(), " already"));
   }
-  VIBE_RETURN_IF_ERROR(CheckSpace(options_.data, options_.disk_host));
+  VIBE_RETURN_IF_ERROR(CheckSpace());
   VIBE_ASSIGN_OR_RETURN(const manifest::Manifest manifest, ManifestOf(source));
   progress(Event(v1::Progress::PHASE_COPY, request.new_name()));
   const std::filesystem::path mark = options_.data / kDuplicating / request.new_id();
