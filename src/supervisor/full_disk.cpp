@@ -14,6 +14,11 @@ constexpr char kAdvice[] =
     "the machine's disk is full: remove projects that you no longer need with `vibe rm`, or free "
     "space on this computer, and try again";
 
+// btrfs stops writing for good when the file that is its disk could not take a write.
+constexpr char kFailedAdvice[] =
+    "the disk under the machine's failed or was full: make space on this computer, then run `vibe "
+    "machine restart`";
+
 std::string Size(uint64_t bytes) {
   constexpr double kMega = 1e6, kGiga = 1e9;
   const auto value = static_cast<double>(bytes);
@@ -32,6 +37,11 @@ absl::Status MarkFullDisk(absl::Status status) {
        {"no space left on device", "disk quota exceeded", "database or disk is full"}) {
     if (absl::StrContains(text, sign)) {
       return WithAdvice(WithReason(std::move(status), Reason::kDiskLow), kAdvice);
+    }
+  }
+  for (const char* sign : {"input/output error", "read-only file system"}) {
+    if (absl::StrContains(text, sign)) {
+      return WithAdvice(std::move(status), kFailedAdvice);
     }
   }
   return status;
