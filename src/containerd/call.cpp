@@ -21,7 +21,10 @@ constexpr absl::Duration kRetryPause = absl::Milliseconds(50);
 constexpr absl::Duration kLongest = absl::Hours(24 * 365);
 
 std::chrono::system_clock::time_point ToDeadline(absl::Time deadline) {
-  return absl::ToChronoTime(std::min(deadline, absl::Now() + kLongest));
+  // absl::Now() is late for up to two seconds after the clock was set, as after a resume, and so
+  // are deadlines made from it: the time that is left is right.
+  return std::chrono::system_clock::now() +
+         absl::ToChronoNanoseconds(std::min(deadline - absl::Now(), kLongest));
 }
 
 // Another writer holds the ingest: containerd is there, and waiting is up to the caller.

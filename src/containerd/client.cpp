@@ -67,7 +67,8 @@ absl::StatusOr<std::string> Client::Probe(absl::Duration timeout) {
   const auto stub = version::Version::NewStub(impl_->channel);
   const absl::Time deadline = absl::Now() + timeout;
   impl_->channel->WaitForConnected(
-      absl::ToChronoTime(std::min(deadline, absl::Now() + kProbeConnect)));
+      std::chrono::system_clock::now() +
+      absl::ToChronoNanoseconds(std::min(deadline - absl::Now(), kProbeConnect)));
   VIBE_ASSIGN_OR_RETURN(const auto context, MakeContext({.name = "version.Version"}, deadline));
   version::VersionResponse response;
   VIBE_RETURN_IF_ERROR(ToStatus(stub->Version(context.get(), {}, &response), "version.Version"));
