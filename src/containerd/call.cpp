@@ -20,13 +20,6 @@ constexpr absl::Duration kRetryPause = absl::Milliseconds(50);
 // No call is without an end; this one stands for "as long as it takes".
 constexpr absl::Duration kLongest = absl::Hours(24 * 365);
 
-std::chrono::system_clock::time_point ToDeadline(absl::Time deadline) {
-  // absl::Now() is late for up to two seconds after the clock was set, as after a resume, and so
-  // are deadlines made from it: the time that is left is right.
-  return std::chrono::system_clock::now() +
-         absl::ToChronoNanoseconds(std::min(deadline - absl::Now(), kLongest));
-}
-
 // Another writer holds the ingest: containerd is there, and waiting is up to the caller.
 bool IsLocked(const grpc::Status& status) {
   return absl::StrContains(status.error_message(), "locked");
@@ -90,6 +83,13 @@ absl::Status ToStatus(const grpc::Status& status, absl::string_view call) {
     return absl::DeadlineExceededError(message);
   }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), message);
+}
+
+std::chrono::system_clock::time_point ToDeadline(absl::Time deadline) {
+  // absl::Now() is late for up to two seconds after the clock was set, as after a resume, and so
+  // are deadlines made from it: the time that is left is right.
+  return std::chrono::system_clock::now() +
+         absl::ToChronoNanoseconds(std::min(deadline - absl::Now(), kLongest));
 }
 
 absl::StatusOr<std::unique_ptr<grpc::ClientContext>> MakeContext(const Call& call,

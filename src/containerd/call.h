@@ -4,6 +4,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -36,6 +37,9 @@ absl::Status CheckIdentifier(absl::string_view what, absl::string_view text);
 
 // containerd's answer as ours: the call's name as context, a full disk as DISK_LOW.
 absl::Status ToStatus(const grpc::Status& status, absl::string_view call);
+
+// For gRPC, at most a year from now.
+std::chrono::system_clock::time_point ToDeadline(absl::Time deadline);
 
 // Fields: namespace and lease as metadata, the deadline. InvalidArgument for names that cannot be
 // sent.

@@ -66,9 +66,7 @@ absl::StatusOr<std::string> Client::Version() {
 absl::StatusOr<std::string> Client::Probe(absl::Duration timeout) {
   const auto stub = version::Version::NewStub(impl_->channel);
   const absl::Time deadline = absl::Now() + timeout;
-  impl_->channel->WaitForConnected(
-      std::chrono::system_clock::now() +
-      absl::ToChronoNanoseconds(std::min(deadline - absl::Now(), kProbeConnect)));
+  impl_->channel->WaitForConnected(ToDeadline(std::min(deadline, absl::Now() + kProbeConnect)));
   VIBE_ASSIGN_OR_RETURN(const auto context, MakeContext({.name = "version.Version"}, deadline));
   version::VersionResponse response;
   VIBE_RETURN_IF_ERROR(ToStatus(stub->Version(context.get(), {}, &response), "version.Version"));

@@ -27,7 +27,7 @@ using Stream =
 class FrameTimer {
  public:
   explicit FrameTimer(std::shared_ptr<grpc::ClientContext> context) {
-    alarm_.Set(absl::ToChronoTime(absl::Now() + kFrameTimeout),
+    alarm_.Set(ToDeadline(absl::Now() + kFrameTimeout),
                [context = std::move(context)](bool expired) {
                  if (expired) {
                    context->TryCancel();
