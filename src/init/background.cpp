@@ -66,6 +66,24 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
+void ReportStart(UniqueFd& report, const absl::Status& status) {
+  if (!report.valid()) {
+    return;
+  }
+  std::string text = "ok\n";
+  if (!status.ok()) {
+    text = absl::StrCat("error: ", status.message(), "\n");
+    if (const std::string advice = AdviceOf(status); !advice.empty()) {
+      absl::StrAppend(&text, "advice: ", advice, "\n");
+    }
+    Say(text.substr(0, text.find('\n')));
+  }
+  if (::write(report.get(), text.data(), text.size()) < 0) {
+    Say("whoever started the machine does not listen");
+  }
+  report.reset();
+}
+
 int StartInBackground(const std::function<int(UniqueFd report)>& run, absl::string_view ended) {
   int report[2];
   if (::pipe2(report, O_CLOEXEC) != 0) {

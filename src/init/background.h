@@ -20,8 +20,11 @@ absl::StatusOr<UniqueFd> LockMachine(const std::filesystem::path& lock,
 // Says what is wrong, as vibed reads it. Returns the program's exit code.
 int Fail(const absl::Status& status);
 
+// What `run` below has to report: "ok", or the error; closes it. Does nothing when that was done.
+void ReportStart(UniqueFd& report, const absl::Status& status);
+
 // Forks. The child leaves its session, directory and signals, and ends with what `run` returns;
-// `run` writes "ok\n" or an error's text to `report` and closes it. Returns the program's exit
+// `run` reports with ReportStart. Returns the program's exit
 // code; `ended` is the error when nothing was reported.
 int StartInBackground(const std::function<int(UniqueFd report)>& run, absl::string_view ended);
 

@@ -65,7 +65,7 @@ class Host {
   absl::Status Start();
   void Run();
   void Clear();
-  void Report(const absl::Status& status);
+  void Report(const absl::Status& status) { ReportStart(report_, status); }
 
  private:
   absl::Status StartMachine();
@@ -91,24 +91,6 @@ class Host {
   absl::Time uplink_next_ = absl::InfinitePast();
   Backoff uplink_backoff_;
 };
-
-void Host::Report(const absl::Status& status) {
-  if (!report_.valid()) {
-    return;
-  }
-  std::string text = "ok\n";
-  if (!status.ok()) {
-    text = absl::StrCat("error: ", status.message(), "\n");
-    if (const std::string advice = AdviceOf(status); !advice.empty()) {
-      absl::StrAppend(&text, "advice: ", advice, "\n");
-    }
-    Say(text.substr(0, text.find('\n')));
-  }
-  if (::write(report_.get(), text.data(), text.size()) < 0) {
-    Say("whoever started the machine does not listen");
-  }
-  report_.reset();
-}
 
 absl::Status Host::StartMachine() {
   VIBE_ASSIGN_OR_RETURN(Pipe go, MakePipe());

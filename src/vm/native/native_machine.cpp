@@ -2,16 +2,11 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/file.h"
 #include "base/status.h"
@@ -19,6 +14,7 @@
 #include "base/unix_socket.h"
 #include "rpc/ports.h"
 #include "vm/data_disk.h"
+#include "vm/native/background_machine.h"
 #include "vm/native/run_record.h"
 
 extern "C" {
@@ -28,48 +24,6 @@ extern "C" {
 namespace vibe::vm::native {
 namespace fs = std::filesystem;
 namespace {
-
-constexpr absl::Duration kLockPoll = absl::Milliseconds(2);
-constexpr off_t kLogTailBytes = 16 << 10;
-constexpr size_t kLogTailLines = 20;
-
-fs::path Canonical(const fs::path& directory) {
-  std::error_code error;
-  fs::path canonical = fs::weakly_canonical(fs::absolute(directory, error), error);
-  return error ? directory : canonical;
-}
-
-// What vibe-native-init says when it cannot start: "error: …" and maybe "advice: …".
-absl::Status StartError(absl::string_view text) {
-  std::string message, advice;
-  for (absl::string_view line : absl::StrSplit(text, '\n')) {
-    if (absl::StartsWith(line, "advice: ")) {
-      advice = std::string(line.substr(sizeof "advice: " - 1));
-    } else if (absl::StartsWith(line, "error: ")) {
-      message = std::string(line.substr(sizeof "error: " - 1));
-    }
-  }
-  if (message.empty()) {
-    message = absl::StrCat("vibe-native-init failed: ", absl::StripAsciiWhitespace(text));
-  }
-  return WithAdvice(absl::FailedPreconditionError(message), advice);
-}
-
-// A machine that powers off by itself has its host's half to the last; that one holds the lock
-// until its process ends.
-absl::Status AwaitUnlocked(const fs::path& path, absl::Time deadline) {
-  const UniqueFd lock(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-  if (!lock.valid()) {
-    return absl::OkStatus();
-  }
-  while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (absl::Now() > deadline) {
-      return absl::DeadlineExceededError(absl::StrCat("a process still holds ", path.string()));
-    }
-    absl::SleepFor(kLockPoll);
-  }
-  return absl::OkStatus();
-}
 
 // Vibe kept the data in a directory of the host's own file system once.
 absl::Status RefuseDataDirectory(const Layout& layout) {
@@ -97,7 +51,7 @@ absl::Status NeedRoot() {
 }  // namespace
 
 NativeMachine::NativeMachine(Options options)
-    : options_(std::move(options)), layout_{Canonical(options_.directory)} {}
+    : options_(std::move(options)), layout_{CanonicalDirectory(options_.directory)} {}
 
 absl::StatusOr<Cgroup> NativeMachine::MachineCgroup() const {
   VIBE_ASSIGN_OR_RETURN(std::vector<CgroupHierarchy> hierarchies, CgroupHierarchies());
@@ -128,7 +82,7 @@ absl::Status NativeMachine::Start() {
   // It returns when the machine's first process runs; the machine itself goes on in a session of
   // its own.
   VIBE_ASSIGN_OR_RETURN(const SubprocessResult result, RunSubprocess(command));
-  return result.exit_code == 0 ? absl::OkStatus() : StartError(result.err);
+  return result.exit_code == 0 ? absl::OkStatus() : StartError(result.err, "vibe-native-init");
 }
 
 absl::StatusOr<UniqueFd> NativeMachine::Dial(uint32_t port) {
@@ -211,20 +165,7 @@ PowerState NativeMachine::state() const {
 }
 
 std::vector<std::string> NativeMachine::LastLog() const {
-  const UniqueFd file(::open(layout_.console_log().c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file.valid()) {
-    return {};
-  }
-  const off_t size = ::lseek(file.get(), 0, SEEK_END);
-  std::string text(kLogTailBytes, '\0');
-  const ssize_t count = ::pread(file.get(), text.data(), text.size(),
-                                size > kLogTailBytes ? size - kLogTailBytes : 0);
-  text.resize(count > 0 ? static_cast<size_t>(count) : 0);
-  std::vector<std::string> lines = absl::StrSplit(text, '\n', absl::SkipEmpty());
-  if (lines.size() > kLogTailLines) {
-    lines.erase(lines.begin(), lines.end() - kLogTailLines);
-  }
-  return lines;
+  return LastLines(layout_.console_log());
 }
 
 }  // namespace vibe::vm::native

@@ -59,7 +59,7 @@ class Keeper {
   absl::Status Start();
   void Run();
   void Clear();
-  void Report(const absl::Status& status);
+  void Report(const absl::Status& status) { init::ReportStart(report_, status); }
 
  private:
   absl::StatusOr<pid_t> StartProgram(const std::vector<std::string>& command);
@@ -74,21 +74,6 @@ class Keeper {
   pid_t device_ = 0, qemu_ = 0;
   absl::Time kill_at_ = absl::InfiniteFuture();
 };
-
-void Keeper::Report(const absl::Status& status) {
-  std::string text = "ok\n";
-  if (!status.ok()) {
-    text = absl::StrCat("error: ", status.message(), "\n");
-    if (const std::string advice = AdviceOf(status); !advice.empty()) {
-      absl::StrAppend(&text, "advice: ", advice, "\n");
-    }
-    Say(text.substr(0, text.find('\n')));
-  }
-  if (::write(report_.get(), text.data(), text.size()) < 0) {
-    Say("whoever started the machine does not listen");
-  }
-  report_.reset();
-}
 
 absl::StatusOr<pid_t> Keeper::StartProgram(const std::vector<std::string>& command) {
   return init::StartChild({.args = command,

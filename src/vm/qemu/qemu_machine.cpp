@@ -3,17 +3,13 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <fstream>
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
@@ -22,6 +18,7 @@
 #include "base/status.h"
 #include "base/subprocess.h"
 #include "vm/data_disk.h"
+#include "vm/native/background_machine.h"
 #include "vm/native/run_record.h"
 #include "vm/qemu/dial.h"
 #include "vm/qemu/host.h"
@@ -38,8 +35,6 @@ using nlohmann::json;
 
 constexpr absl::Duration kPoll = absl::Milliseconds(2);
 constexpr absl::Duration kRefusedPause = absl::Milliseconds(10);
-constexpr int64_t kLogTailBytes = 16 << 10;
-constexpr size_t kLogTailLines = 20;
 constexpr uint64_t kMaxBootBytes = 16 << 10;
 constexpr uint64_t kMaxConsoleBytes = 8 << 20;  // the keeper rotates it at 4 MiB
 constexpr char kStartLine[] = "---- start";     // of the keeper
@@ -47,43 +42,6 @@ constexpr char kReadyLine[] = "vibe-init: ready: ";
 constexpr size_t kSecretBytes = 32;
 constexpr size_t kSector = 512;  // a disk is made of whole ones
 constexpr uint32_t kFirstCid = 3;
-
-fs::path Canonical(const fs::path& directory) {
-  std::error_code error;
-  fs::path canonical = fs::weakly_canonical(fs::absolute(directory, error), error);
-  return error ? directory : canonical;
-}
-
-// What the keeper says when it cannot start: "error: …" and maybe "advice: …".
-absl::Status StartError(absl::string_view text) {
-  std::string message, advice;
-  for (absl::string_view line : absl::StrSplit(text, '\n')) {
-    if (absl::ConsumePrefix(&line, "advice: ")) {
-      advice = std::string(line);
-    } else if (absl::ConsumePrefix(&line, "error: ")) {
-      message = std::string(line);
-    }
-  }
-  if (message.empty()) {
-    message = absl::StrCat("vibe-qemu-keeper failed: ", absl::StripAsciiWhitespace(text));
-  }
-  return WithAdvice(absl::FailedPreconditionError(message), advice);
-}
-
-// The keeper, qemu and the device hold the lock until the last of them is gone.
-absl::Status AwaitUnlocked(const fs::path& path, absl::Time deadline) {
-  const UniqueFd lock(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-  if (!lock.valid()) {
-    return absl::OkStatus();
-  }
-  while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (absl::Now() > deadline) {
-      return absl::DeadlineExceededError(absl::StrCat("a process still holds ", path.string()));
-    }
-    absl::SleepFor(kPoll);
-  }
-  return absl::OkStatus();
-}
 
 // A loopback port that is free now. Should another program take it first, qemu says so.
 absl::StatusOr<uint16_t> FreePort() {
@@ -112,7 +70,7 @@ uint32_t RandomCid() {
 }  // namespace
 
 QemuMachine::QemuMachine(Options options)
-    : options_(std::move(options)), layout_{Canonical(options_.directory)} {}
+    : options_(std::move(options)), layout_{native::CanonicalDirectory(options_.directory)} {}
 
 absl::StatusOr<UniqueFd> QemuMachine::Process() const {
   return native::OpenRecordedProcess(layout_.record());
@@ -163,7 +121,8 @@ absl::Status QemuMachine::StartKeeper(const MachineSpec& spec, const std::string
     command.args.push_back(word);
   }
   VIBE_ASSIGN_OR_RETURN(const SubprocessResult result, RunSubprocess(command));
-  return result.exit_code == 0 ? absl::OkStatus() : StartError(result.err);
+  return result.exit_code == 0 ? absl::OkStatus()
+                               : native::StartError(result.err, "vibe-qemu-keeper");
 }
 
 // Until qemu says that the processors run.
@@ -204,7 +163,7 @@ absl::Status QemuMachine::Start() {
   VIBE_RETURN_IF_ERROR(MakeDirectories(layout_.run(), 0700));
   VIBE_ASSIGN_OR_RETURN(const MachineSpec spec, Specify());
   // What is left of a machine whose keeper was killed a moment ago goes by itself.
-  VIBE_RETURN_IF_ERROR(AwaitUnlocked(layout_.lock(), absl::Now() + options_.kill_timeout));
+  VIBE_RETURN_IF_ERROR(native::AwaitUnlocked(layout_.lock(), absl::Now() + options_.kill_timeout));
   absl::StatusOr<OpenSave> save = TakeSave(layout_, spec);
   absl::Status status = save.status();
   if (save.ok()) {
@@ -331,7 +290,7 @@ absl::Status QemuMachine::EndProcesses() {
       errno != ESRCH) {
     return ErrnoError(errno, "kill the machine");
   }
-  return Annotate(AwaitUnlocked(layout_.lock(), deadline), "kill the machine");
+  return Annotate(native::AwaitUnlocked(layout_.lock(), deadline), "kill the machine");
 }
 
 absl::Status QemuMachine::KillLocked() {
@@ -390,16 +349,7 @@ PowerState QemuMachine::state() const {
 }
 
 std::vector<std::string> QemuMachine::LastLog() const {
-  std::ifstream file(layout_.console_log(), std::ios::binary | std::ios::ate);
-  const int64_t size = file ? static_cast<int64_t>(file.tellg()) : 0;
-  std::string text(static_cast<size_t>(std::min(size, kLogTailBytes)), '\0');
-  file.seekg(size - static_cast<int64_t>(text.size()));
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  std::vector<std::string> lines = absl::StrSplit(text, '\n', absl::SkipEmpty());
-  if (lines.size() > kLogTailLines) {
-    lines.erase(lines.begin(), lines.end() - kLogTailLines);
-  }
-  return lines;
+  return native::LastLines(layout_.console_log());
 }
 
 }  // namespace vibe::vm::qemu
