@@ -12,7 +12,10 @@ keep_only() {
 
 # prune ROOT: what no image needs.
 prune() {
-  local root=${1:?} libraries
+  local root=${1:?} libraries folder
+  for folder in bin sbin lib lib64; do # from Debian 13 on packages have them in usr alone
+    [[ -e $root/$folder || ! -e $root/usr/$folder ]] || ln -s "usr/$folder" "$root/$folder"
+  done
   keep_only "$root/usr/share" postgresql zoneinfo
   keep_only "$root/etc" ld.so.conf ld.so.conf.d python3.11 terminfo
   rm -rf "${root:?}/var" "${root:?}"/usr/{games,include,local,src} "$root"/lib/{systemd,init,udev} \
@@ -25,7 +28,7 @@ prune() {
   find "$root/usr/bin" -lname '*/pg_wrapper' -delete
   find "$root" -xdev -type f -perm /6000 -delete
   rm -f "$root"/usr/bin/{dpkg*,deb*,openssl,perl*,py3*,run-parts,savelog,update-alternatives} "$root"/bin/{run-parts,tar}
-  keep_only "$root/usr/sbin"
+  keep_only "$root/usr/sbin" ldconfig # the same folder as /sbin, from Debian 13 on
   keep_only "$root/sbin" ldconfig
 
   keep_only "$root/tmp" # what apt was set up with

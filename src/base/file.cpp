@@ -8,12 +8,15 @@
 #include <cstdlib>
 #include <system_error>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
 
 namespace vibe {
 namespace {
+
+constexpr char kUnfinished[] = ".unfinished";
 
 absl::Status WriteAll(int fd, absl::string_view content, const std::string& name) {
   while (!content.empty()) {
@@ -59,8 +62,8 @@ absl::StatusOr<std::string> ReadFile(const std::filesystem::path& path, uint64_t
 
 absl::Status ReplaceFile(const std::filesystem::path& path, absl::string_view content,
                          mode_t mode) {
-  std::string temporary = absl::StrCat(path.string(), ".XXXXXX");
-  UniqueFd fd(::mkostemp(temporary.data(), O_CLOEXEC));
+  std::string temporary = absl::StrCat(path.string(), ".XXXXXX", kUnfinished);
+  UniqueFd fd(::mkostemps(temporary.data(), sizeof kUnfinished - 1, O_CLOEXEC));
   if (!fd.valid()) {
     return ErrnoError(errno, absl::StrCat("create ", temporary));
   }
@@ -76,6 +79,23 @@ absl::Status ReplaceFile(const std::filesystem::path& path, absl::string_view co
     return status;
   }
   return SyncDirectory(path.parent_path());
+}
+
+absl::Status RemoveUnfinished(const std::filesystem::path& directory) {
+  std::error_code error;
+  std::filesystem::directory_iterator entry(directory, error);
+  while (!error && entry != std::filesystem::directory_iterator()) {
+    const std::filesystem::path path = entry->path();
+    const bool regular = entry->symlink_status(error).type() == std::filesystem::file_type::regular;
+    entry.increment(error);
+    if (regular && absl::EndsWith(path.native(), kUnfinished) && ::unlink(path.c_str()) != 0 &&
+        errno != ENOENT) {
+      return ErrnoError(errno, absl::StrCat("remove ", path.string()));
+    }
+  }
+  return error && error != std::errc::no_such_file_or_directory
+             ? ErrnoError(error.value(), absl::StrCat("list ", directory.string()))
+             : absl::OkStatus();
 }
 
 absl::Status MakeDirectories(const std::filesystem::path& path, mode_t mode) {

@@ -56,6 +56,18 @@ std::vector<Capability> ParseCapabilities(const Json& inspection) {
   return capabilities;
 }
 
+std::vector<std::string> CapabilityNames() {
+  std::vector<std::string> names;
+  for (const Wording& wording : kWordings) {
+    names.emplace_back(wording.name);
+  }
+  return names;
+}
+
+bool IsCapability(const std::string& name) {
+  return FindWording(name) != nullptr;
+}
+
 std::string DescribeCapability(const std::string& name) {
   const Wording* wording = FindWording(name);
   return wording == nullptr ? absl::StrCat("use ", Escape(name)) : std::string(wording->wish);

@@ -18,6 +18,9 @@ struct Capability {
 // Of an answer to /v1/inspect. What has no name is left out.
 std::vector<Capability> ParseCapabilities(const Json& inspection);
 
+std::vector<std::string> CapabilityNames();  // all that this version knows
+bool IsCapability(const std::string& name);
+
 // "reach the internet"; "use NAME" for one that this version does not know.
 std::string DescribeCapability(const std::string& name);
 

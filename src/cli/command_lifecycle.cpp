@@ -97,6 +97,7 @@ absl::StatusOr<int> RunPs(Session& session, const Invocation& invocation) {
     projects.push_back(ParseProject(project));
   }
   session.Print(RenderProjects(projects, session.Table()), answer);
+  session.NoteDisk(answer);
   return kExitOk;
 }
 

@@ -15,6 +15,7 @@ constexpr char kResetWord[] = "reset";
 absl::StatusOr<int> Show(Session& session, absl::string_view label, const ApiRequest& request) {
   VIBE_ASSIGN_OR_RETURN(const Json machine, session.Run(label, request));
   session.Print(RenderMachine(machine, session.out().color), machine);
+  session.NoteDisk(machine);
   return kExitOk;
 }
 

@@ -81,6 +81,9 @@ absl::StatusOr<int> RunOpen(Session& session, const Invocation& invocation) {
   if (!decisions.empty()) {
     body["decisions"] = decisions;
   }
+  if (!invocation.ports.empty()) {
+    body["ports"] = invocation.ports;
+  }
   const std::string name = StringAt(inspection, "name");
   const std::string before = StringAt(ObjectAt(inspection, "project"), "path");
   if (!before.empty() && before != StringAt(inspection, "path")) {
@@ -93,6 +96,7 @@ absl::StatusOr<int> RunOpen(Session& session, const Invocation& invocation) {
                         session.Run(absl::StrCat("opening ", name.empty() ? invocation.path : name),
                                     LongCall("POST", "/v1/projects", body)));
   session.Print(absl::StrCat(DescribeProject(ParseProject(project)), "\n"), project);
+  session.NoteDisk(project);
   return kExitOk;
 }
 

@@ -30,7 +30,9 @@ absl::StatusOr<Json> ParseLabels(const std::vector<std::string>& words) {
 
 absl::StatusOr<int> RunSave(Session& session, const Invocation& invocation) {
   VIBE_ASSIGN_OR_RETURN(Json labels, ParseLabels(invocation.labels));
-  Json body{{"message", invocation.message}, {"labels", std::move(labels)}};
+  Json body{{"message", invocation.message},
+            {"labels", std::move(labels)},
+            {"skipHooks", invocation.skip_hooks}};
   VIBE_ASSIGN_OR_RETURN(
       const Json snapshot,
       session.Run(absl::StrCat("saving ", invocation.name),
@@ -38,6 +40,12 @@ absl::StatusOr<int> RunSave(Session& session, const Invocation& invocation) {
   session.Print(absl::StrCat("saved ", Escape(invocation.name), " as ",
                              Escape(StringAt(snapshot, "id")), "\n"),
                 snapshot);
+  for (const Json& warning : ArrayAt(snapshot, "warnings")) {
+    if (warning.is_string()) {
+      session.Note(absl::StrCat("warning: ", Escape(warning.get<std::string>())));
+    }
+  }
+  session.NoteDisk(snapshot);
   return kExitOk;
 }
 
@@ -54,7 +62,8 @@ absl::StatusOr<int> RunSnapshots(Session& session, const Invocation& invocation)
 absl::StatusOr<int> RunRestore(Session& session, const Invocation& invocation) {
   Json body{{"snapshot", invocation.snapshot},
             {"safetySnapshot", !invocation.no_safety},
-            {"verify", invocation.verify}};
+            {"verify", invocation.verify},
+            {"skipHooks", invocation.skip_hooks}};
   VIBE_ASSIGN_OR_RETURN(
       const Json answer,
       session.Run(absl::StrCat("restoring ", invocation.name),

@@ -47,6 +47,12 @@ OptionText Tail() {
 }
 
 CommandText Open() {
+  OptionText port =
+      Value({"-p", "--port"}, "CHOICE",
+            "SERVICE:HOSTPORT, this computer's port for a service, from now on; "
+            "SERVICE:HOSTPORT:PORT when it has several, /udp behind it for one of UDP, 0 for any; "
+            "may be given several times");
+  port.repeated = true;
   return {
       "open",
       "open an app and start it",
@@ -59,10 +65,11 @@ CommandText Open() {
       {Argument("PATH", "a folder with a vibe.yaml, or the vibe.yaml itself"),
        Value({"-n", "--name"}, "NAME",
              "the name of the project; without it, one is made of the app's"),
-       Flag({"-y", "--yes"}, "allow everything that the app asks for, without a question")},
+       Flag({"-y", "--yes"}, "allow everything that the app asks for, without a question"), port},
       {},
       {{"vibe open examples/notes", "open an app and answer its questions"},
        {"vibe open notes --name work --yes", "a second project of the app, nothing asked"},
+       {"vibe open notes --port web:8080", "always at http://localhost:8080"},
        {"vibe open . --yes --json | jq -r .url", "the address, for a script"}}};
 }
 
@@ -98,6 +105,35 @@ CommandText RestartCommand() {
           {{"vibe restart notes", "stop and start"}}};
 }
 
+OptionText Capability() {
+  return RepeatedArgument("CAPABILITY",
+                          "network (the internet), exposePorts (an address on this computer) or "
+                          "hostFileImport");
+}
+
+CommandText Grant() {
+  return {
+      "grant",
+      "allow a project something that its app asks for",
+      "Allows a project what its app asks for and was refused, or what was taken back. It holds "
+      "at once: services that run need no restart.",
+      {ProjectName(), Capability()},
+      {},
+      {{"vibe grant notes network", "let its services reach the internet"}}};
+}
+
+CommandText Revoke() {
+  return {"revoke",
+          "take back what a project was allowed",
+          "Takes back what a project was allowed. It holds at once: without network, connections "
+          "to the internet that are open end too; without exposePorts, its address is gone. The "
+          "services run on.",
+          {ProjectName(), Capability()},
+          {},
+          {{"vibe revoke notes network", "cut it off from the internet"},
+           {"vibe revoke notes network exposePorts", "from this computer as well"}}};
+}
+
 CommandText Ps() {
   return {
       "ps",
@@ -109,6 +145,21 @@ CommandText Ps() {
       {{"vibe ps", "all projects"},
        {"vibe ps notes", "one, with its services"},
        {"vibe ps --json | jq -r '.projects[].name'", "for a script"}}};
+}
+
+CommandText Ports() {
+  return {"ports",
+          "list the ports of a project",
+          "Lists the ports of a project's services, where this computer has those that are "
+          "exposed, and what went through them since they were opened: connections (of UDP "
+          "each client counts as one) and bytes. A port stays the same for the project's life; "
+          "`vibe open --port` chooses it.\n\n"
+          "Ports are on 127.0.0.1 and ::1: only this computer reaches them. Browsers also find a "
+          "project at http://NAME.localhost:PORT, where it has cookies of its own.",
+          {ProjectName()},
+          {},
+          {{"vibe ports notes", "where its services are"},
+           {"vibe ports notes --json | jq '.ports[0].hostPort'", "for a script"}}};
 }
 
 CommandText Logs() {
@@ -177,8 +228,11 @@ CommandText Save() {
           "Takes a snapshot of all data of a project at one instant, while it runs: it takes "
           "milliseconds and no space until the data changes. Databases are saved so that the "
           "snapshot opens as a whole; what is checked afterwards is in `vibe snapshots`. Old "
-          "snapshots give way when there are more than the manifest's state.retention allows.",
-          {ProjectName(), Value({"-m", "--message"}, "TEXT", "what it is for"), label},
+          "snapshots give way when there are more than the manifest's state.retention allows.\n\n"
+          "Services that have a preSave hook in the manifest run it first; when one fails, nothing "
+          "is saved.",
+          {ProjectName(), Value({"-m", "--message"}, "TEXT", "what it is for"), label,
+           Flag({"--skip-hooks"}, "save without running the services' preSave hooks")},
           {},
           {{"vibe save notes", "before something risky"},
            {"vibe save notes -m 'before the import' --label by=me", "with a word about it"}}};
@@ -199,10 +253,12 @@ CommandText Restore() {
           "put a project's data back to a snapshot",
           "Stops the project, puts the data of a snapshot in the place of its own, and starts it "
           "when it ran. Before that, a snapshot of the present data is taken, so that a restore "
-          "can be undone. If a step fails, the present data stays.",
+          "can be undone. If a step fails, the present data stays.\n\n"
+          "Services that have a postRestore hook in the manifest run it once they are ready.",
           {ProjectName(), SnapshotId(),
            Flag({"--no-safety"}, "take no snapshot of the present data: it is lost"),
-           Flag({"--verify"}, "compare every byte of the snapshot with its digests first")},
+           Flag({"--verify"}, "compare every byte of the snapshot with its digests first"),
+           Flag({"--skip-hooks"}, "run none of the services' hooks")},
           {},
           {{"vibe restore notes 4f1c", "the data as it was"},
            {"vibe restore notes 4f1c --verify", "after a disk had errors"}}};
@@ -382,10 +438,11 @@ CommandText DescribeCommands() {
       Value({"--home"}, "DIR", "where Vibe keeps its files (VIBE_HOME, else ~/.vibe)"),
       Flag({"-h", "--help"}, "explain the command"),
   };
-  root.subcommands = {Open(),     Start(),    Stop(),    RestartCommand(), Ps(),      Logs(),
-                      Exec(),     Rm(),       Save(),    Snapshots(),      Restore(), Duplicate(),
-                      Snapshot(), Validate(), Machine(), Doctor(),         Version(), Completion(),
-                      Man(),      Help()};
+  root.subcommands = {Open(),       Start(),    Stop(),      RestartCommand(), Grant(),
+                      Revoke(),     Ps(),       Ports(),     Logs(),           Exec(),
+                      Rm(),         Save(),     Snapshots(), Restore(),        Duplicate(),
+                      Snapshot(),   Validate(), Machine(),   Doctor(),         Version(),
+                      Completion(), Man(),      Help()};
   root.examples = {{"vibe open examples/notes", "open an app; prints its address"},
                    {"vibe ps", "what runs"},
                    {"vibe logs -f notes", "what it says"},

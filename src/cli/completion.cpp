@@ -54,6 +54,9 @@ Words WordsOf(const OptionText& option) {
   if (kind == "SHELL") {
     return Words::kShells;
   }
+  if (kind == "CAPABILITY") {
+    return Words::kCapabilities;
+  }
   // The COMMAND of help is optional, that of exec lies in the container.
   return kind == "COMMAND" && !option.required ? Words::kCommands : Words::kNone;
 }

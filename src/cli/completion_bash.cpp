@@ -30,6 +30,8 @@ absl::string_view Kind(Words words) {
       return "shells";
     case Words::kCommands:
       return "commands";
+    case Words::kCapabilities:
+      return "capabilities";
     case Words::kNone:
       break;
   }
@@ -134,6 +136,7 @@ _vibe_offer() {
     files) _vibe_files -f ;;
     folders) _vibe_files -d ;;
     shells) _vibe_words 'bash zsh fish' ;;
+    capabilities) _vibe_words 'network exposePorts hostFileImport' ;;
     commands) _vibe_words "$commands" ;;
   esac
 }

@@ -25,6 +25,8 @@ std::string Candidates(Words words) {
       return "'(__fish_complete_directories)'";
     case Words::kShells:
       return "'bash zsh fish'";
+    case Words::kCapabilities:
+      return "'network exposePorts hostFileImport'";
     case Words::kFiles:
     case Words::kCommands:
     case Words::kNone:

@@ -28,6 +28,8 @@ std::string Action(Words words) {
       return "_files -/";
     case Words::kShells:
       return "(bash zsh fish)";
+    case Words::kCapabilities:
+      return "(network exposePorts hostFileImport)";
     case Words::kCommands:
       return "_vibe_commands";
     case Words::kNone:

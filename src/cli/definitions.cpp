@@ -125,8 +125,12 @@ absl::Status Fill(const Values& values, Invocation& invocation) {
   invocation.off = has("--off");
   invocation.no_safety = has("--no-safety");
   invocation.verify = has("--verify");
+  invocation.skip_hooks = has("--skip-hooks");
   if (const auto labels = values.find("--label"); labels != values.end()) {
     invocation.labels = labels->second;
+  }
+  if (const auto ports = values.find("--port"); ports != values.end()) {
+    invocation.ports = ports->second;
   }
   for (const auto& [yes, no] :
        {std::pair("--interactive", "--no-interactive"), {"--tty", "--no-tty"}}) {
@@ -150,8 +154,10 @@ absl::Status Fill(const Values& values, Invocation& invocation) {
       ReadNumber(values, "--tail", kMaxTail, [&](uint32_t n) { invocation.tail = n; }));
   VIBE_RETURN_IF_ERROR(
       ReadNumber(values, "--timeout", kMaxTimeout, [&](uint32_t n) { invocation.timeout = n; }));
-  if (const auto words = values.find("COMMAND"); words != values.end()) {
-    invocation.words = words->second;
+  for (const char* key : {"COMMAND", "CAPABILITY"}) {
+    if (const auto words = values.find(key); words != values.end()) {
+      invocation.words = words->second;
+    }
   }
   return absl::OkStatus();
 }

@@ -32,8 +32,10 @@ struct Invocation {
   std::string snapshot;             // ID of a snapshot, duplicate --from
   std::string message;              // save --message
   std::vector<std::string> labels;  // save --label, each KEY=VALUE
+  std::vector<std::string> ports;   // open --port, each SERVICE:HOSTPORT…
   bool no_safety = false;           // restore --no-safety
   bool verify = false;              // restore --verify
+  bool skip_hooks = false;          // save, restore --skip-hooks
   bool yes = false;                 // --yes
   bool keep_data = false;           // rm --keep-data
   bool off = false;                 // machine stop --off
@@ -42,7 +44,7 @@ struct Invocation {
   std::optional<uint32_t> timeout;  // stop --timeout, seconds
   std::optional<bool> interactive;  // exec -i, --no-interactive
   std::optional<bool> tty;          // exec -t, --no-tty
-  std::vector<std::string> words;   // exec -- COMMAND…, and those of the hidden __complete
+  std::vector<std::string> words;   // exec -- COMMAND…, grant CAPABILITY…, and those of the hidden __complete
 };
 
 // What to do after parsing: run an invocation, or print and end.

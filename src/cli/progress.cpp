@@ -18,7 +18,7 @@ constexpr int kVerbWidth = 10;
 constexpr absl::string_view kMachine = "machine";  // the item of events that are the machine's
 
 absl::string_view Verb(const std::string& phase) {
-  constexpr std::array<std::pair<absl::string_view, absl::string_view>, 13> kVerbs = {{
+  constexpr std::array<std::pair<absl::string_view, absl::string_view>, 14> kVerbs = {{
       {"boot", "booting"},
       {"resolve", "resolving"},
       {"fetch", "fetching"},
@@ -32,6 +32,7 @@ absl::string_view Verb(const std::string& phase) {
       {"save", "saving"},
       {"restore", "restoring"},
       {"copy", "copying"},
+      {"hook", "running"},
   }};
   for (const auto& [name, verb] : kVerbs) {
     if (name == phase) {

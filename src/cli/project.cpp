@@ -24,8 +24,10 @@ ProjectService ParseService(const Json& json) {
   service.message = StringAt(json, "message");
   service.image = StringAt(json, "image");
   for (const Json& port : ArrayAt(json, "ports")) {
-    service.ports.push_back(
-        {PortAt(port, "containerPort"), PortAt(port, "hostPort"), StringAt(port, "protocol")});
+    service.ports.push_back({PortAt(port, "containerPort"), PortAt(port, "hostPort"),
+                             StringAt(port, "protocol"), UnsignedAt(port, "connections"),
+                             UnsignedAt(port, "openConnections"), UnsignedAt(port, "bytesIn"),
+                             UnsignedAt(port, "bytesOut")});
   }
   return service;
 }
@@ -39,6 +41,10 @@ Cell StatusCell(const std::string& status, bool color) {
   return {text, Paint(text, shade, color)};
 }
 
+std::string Number(const ProjectPort& port) {
+  return absl::StrCat(port.container_port, port.protocol == "udp" ? "/udp" : "");
+}
+
 std::string Ports(const ProjectService& service) {
   std::string out;
   for (const ProjectPort& port : service.ports) {
@@ -46,7 +52,7 @@ std::string Ports(const ProjectService& service) {
     if (port.host_port != 0) {
       absl::StrAppend(&out, port.host_port, "->");
     }
-    absl::StrAppend(&out, port.container_port, port.protocol == "udp" ? "/udp" : "");
+    absl::StrAppend(&out, Number(port));
   }
   return out.empty() ? "-" : out;
 }
@@ -85,6 +91,7 @@ Project ParseProject(const Json& json) {
   project.version = StringAt(json, "version");
   project.status = StringAt(json, "status");
   project.url = StringAt(json, "url");
+  project.named_url = StringAt(json, "namedUrl");
   project.path = StringAt(json, "path");
   project.message = StringAt(json, "message");
   for (const Json& service : ArrayAt(json, "services")) {
@@ -95,9 +102,21 @@ Project ParseProject(const Json& json) {
 
 std::string DescribeProject(const Project& project) {
   const std::string state = absl::StrCat(Escape(project.name), " is ", OrDash(project.status));
-  return project.status == "running" && !project.url.empty()
-             ? absl::StrCat(state, " at ", Escape(project.url))
-             : state;
+  if (project.status != "running") {
+    return state;
+  }
+  std::string out = project.url.empty() ? state
+                                        : absl::StrCat(state, " at ", Escape(project.named_url),
+                                                       " (also ", Escape(project.url), ")");
+  for (const ProjectService& service : project.services) {
+    for (const ProjectPort& port : service.ports) {
+      if (port.host_port != 0 && project.url != absl::StrCat("http://localhost:", port.host_port)) {
+        absl::StrAppend(&out, "\n  port ", Number(port), " of ", Escape(service.name),
+                        " is at localhost:", port.host_port);
+      }
+    }
+  }
+  return out;
 }
 
 std::string RenderProjects(const std::vector<Project>& projects, const TableStyle& style) {
@@ -117,12 +136,41 @@ std::string RenderProjects(const std::vector<Project>& projects, const TableStyl
   return RenderTable({"NAME", "STATUS", "SERVICES", "URL", "APP"}, rows, style.width);
 }
 
+std::string RenderPorts(const Project& project, const TableStyle& style) {
+  std::vector<std::vector<Cell>> rows;
+  for (const ProjectService& service : project.services) {
+    for (const ProjectPort& port : service.ports) {
+      if (port.host_port == 0) {
+        rows.push_back({{Escape(service.name), ""}, {Number(port), ""}, {"-", ""}});
+        continue;
+      }
+      rows.push_back({{Escape(service.name), ""},
+                      {Number(port), ""},
+                      {absl::StrCat("localhost:", port.host_port), ""},
+                      {absl::StrCat(port.open_connections), ""},
+                      {absl::StrCat(port.connections), ""},
+                      {FormatBytes(port.bytes_in), ""},
+                      {FormatBytes(port.bytes_out), ""}});
+    }
+  }
+  if (rows.empty()) {
+    return absl::StrCat("The services of ", Escape(project.name), " have no ports.\n");
+  }
+  std::string out = RenderTable({"SERVICE", "PORT", "ADDRESS", "OPEN", "CONNECTIONS", "IN", "OUT"},
+                                rows, style.width);
+  if (!project.named_url.empty()) {
+    absl::StrAppend(&out, "\nIn a browser: ", Escape(project.named_url), "\n");
+  }
+  return out;
+}
+
 std::string RenderProject(const Project& project, const TableStyle& style) {
   std::string out = absl::StrCat(
       Paint(Escape(project.name), Color::kBold, style.color), "  ",
       StatusCell(project.status, style.color).painted, "\n", "  app   ", Escape(project.app_id),
-      " ", Escape(project.version), "\n", "  url   ", OrDash(project.url), "\n", "  path  ",
-      OrDash(project.path), "\n", "  id    ", Escape(project.id), "\n\n");
+      " ", Escape(project.version), "\n", "  url   ", OrDash(project.url),
+      project.named_url.empty() ? "" : absl::StrCat("  ", Escape(project.named_url)), "\n",
+      "  path  ", OrDash(project.path), "\n", "  id    ", Escape(project.id), "\n\n");
   std::vector<std::vector<Cell>> rows;
   for (const ProjectService& service : project.services) {
     rows.push_back({{Escape(service.name), ""},

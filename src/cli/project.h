@@ -15,6 +15,10 @@ struct ProjectPort {
   uint16_t container_port = 0;
   uint16_t host_port = 0;  // 0: not exposed
   std::string protocol;
+  uint64_t connections = 0;
+  uint64_t open_connections = 0;
+  uint64_t bytes_in = 0;  // to the service
+  uint64_t bytes_out = 0;
 };
 
 struct ProjectService {
@@ -34,7 +38,8 @@ struct Project {
   std::string app_id;
   std::string version;
   std::string status;
-  std::string url;
+  std::string url;        // http://localhost:PORT, which every program finds
+  std::string named_url;  // http://NAME.localhost:PORT, which browsers find
   std::string path;
   std::string message;  // why it does not work as it should; empty when it does
   std::vector<ProjectService> services;
@@ -42,7 +47,8 @@ struct Project {
 
 Project ParseProject(const Json& json);
 
-// "notes is running at http://127.0.0.1:4711", in one line.
+// "notes is running at http://notes.localhost:4711 (also http://localhost:4711)", and a line for
+// each further port.
 std::string DescribeProject(const Project& project);
 
 struct TableStyle {
@@ -54,5 +60,7 @@ struct TableStyle {
 // `vibe ps`: a line per project. `vibe ps NAME`: the project's facts and a line per service.
 std::string RenderProjects(const std::vector<Project>& projects, const TableStyle& style);
 std::string RenderProject(const Project& project, const TableStyle& style);
+// `vibe ports NAME`: a line per port.
+std::string RenderPorts(const Project& project, const TableStyle& style);
 
 }  // namespace vibe::cli

@@ -127,6 +127,12 @@ void Session::Note(absl::string_view text) const {
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 
+void Session::NoteDisk(const Json& answer) const {
+  if (const std::string warning = StringAt(answer, "diskWarning"); !warning.empty()) {
+    Note(absl::StrCat("warning: ", Escape(warning)));
+  }
+}
+
 absl::StatusOr<bool> Session::Ask(absl::string_view question) const {
   for (int attempt = 0; attempt < kMaxQuestions; ++attempt) {
     const std::string prompt = absl::StrCat(question, " [y/N] ");

@@ -39,6 +39,8 @@ class Session {
   void Write(absl::string_view text) const;
   // A remark on stderr; a line feed is added.
   void Note(absl::string_view text) const;
+  // The remark of `answer` about the machine's disk, if it has one.
+  void NoteDisk(const Json& answer) const;
   // Yes or no from the user, asked again while it is neither. Cancelled at the end of the input,
   // InterruptedError after Ctrl-C. An empty answer means no.
   absl::StatusOr<bool> Ask(absl::string_view question) const;

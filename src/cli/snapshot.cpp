@@ -46,6 +46,11 @@ std::string Complaints(const Json& snapshot) {
   if (const std::string problem = StringAt(snapshot, "problem"); !problem.empty()) {
     add(absl::StrCat("cannot be restored: ", problem));
   }
+  for (const Json& warning : ArrayAt(snapshot, "warnings")) {
+    if (warning.is_string()) {
+      add(warning.get<std::string>());
+    }
+  }
   for (const Json& volume : ArrayAt(snapshot, "volumes")) {
     const std::string name = absl::StrCat("volume ", StringAt(volume, "name"), ": ");
     if (const std::string check = StringAt(volume, "integrityCheck");

@@ -4,19 +4,19 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/read.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/strand.hpp>
-#include <boost/asio/write.hpp>
+#include <cerrno>
 #include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
 
-#include "relay/relay.h"
+#include "absl/strings/string_view.h"
+#include "relay/descriptor.h"
 #include "spdlog/spdlog.h"
 
 namespace vibe::host {
@@ -29,125 +29,248 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kPatience = std::chrono::seconds(10);
 constexpr auto kRetryPause = std::chrono::milliseconds(100);
-constexpr char kOk[] = "OK\n";
-constexpr size_t kAnswerBytes = sizeof kOk - 1;  // what follows belongs to the service
+constexpr size_t kMaxIdle = 16;
 
-// Its members are touched on its strand only.
-class Pending : public std::enable_shared_from_this<Pending> {
+}  // namespace
+
+// A stream to the machine's forward port, always heard: while it is kept, only its end can come.
+class IdleStream : public std::enable_shared_from_this<IdleStream> {
  public:
-  Pending(ForwardContext& context, UniqueFd client, const relay::StreamHeader& target,
-          std::function<void()> done)
-      : context_(context),
-        strand_(asio::make_strand(context.io)),
-        timer_(strand_),
-        socket_(strand_),
-        client_(std::move(client)),
+  explicit IdleStream(ForwardLane& lane) : lane_(lane), socket_(lane.io()) {}
+
+  bool Assign(UniqueFd fd) {
+    sockaddr_storage address{};
+    socklen_t size = sizeof address;
+    ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size);
+    error_code error;
+    socket_.assign(Protocol(address.ss_family, 0), fd.get(), error);
+    if (!error) {
+      (void)fd.release();
+      socket_.non_blocking(true, error);
+    }
+    return !error;
+  }
+
+  int fd() { return socket_.native_handle(); }
+
+  // Calls `heard` once, when there is something to read.
+  void Hear(std::function<void()> heard) {
+    heard_ = std::move(heard);
+    if (!hearing_) {
+      Wait();
+    }
+  }
+
+  void Close() {
+    heard_ = nullptr;
+    error_code ignored;
+    socket_.close(ignored);
+  }
+
+  // The stream itself becomes the connection.
+  UniqueFd Release() {
+    error_code error;
+    const int fd = socket_.release(error);
+    return UniqueFd(error ? -1 : fd);
+  }
+
+ private:
+  void Wait() {
+    hearing_ = true;
+    socket_.async_wait(Protocol::socket::wait_read,
+                       [self = shared_from_this()](const error_code& error) {
+                         if (error) {
+                           return;
+                         }
+                         self->hearing_ = false;
+                         if (const auto heard = std::exchange(self->heard_, nullptr)) {
+                           heard();
+                         } else {
+                           self->lane_.Drop(self.get());
+                           self->Close();
+                         }
+                       });
+  }
+
+  ForwardLane& lane_;
+  Protocol::socket socket_;
+  std::function<void()> heard_;
+  bool hearing_ = false;  // a wait is pending
+};
+
+// One call of ForwardLane::Open, on the lane's thread except for the dialling.
+class OpeningStream : public std::enable_shared_from_this<OpeningStream> {
+ public:
+  OpeningStream(ForwardLane& lane, const relay::StreamHeader& target, ForwardLane::Opened opened)
+      : lane_(lane),
+        timer_(lane.io()),
         header_(relay::FormatHeader(target)),
-        done_(std::move(done)),
+        opened_(std::move(opened)),
         give_up_(Clock::now() + kPatience) {}
 
+  void Begin() {
+    stream_ = lane_.TakeIdle();
+    if (stream_ != nullptr) {
+      kept_ = true;
+      Ask();
+    } else {
+      Dial();
+    }
+  }
+
+ private:
   void Dial() {
-    asio::post(context_.dialers, [self = shared_from_this()] {
-      auto fd = std::make_shared<absl::StatusOr<UniqueFd>>(self->context_.dial());
-      asio::post(self->strand_, [self, fd] {
-        if (fd->ok()) {
-          self->Ask(std::move(*fd).value());
-        } else {
+    asio::post(lane_.dialers_, [self = shared_from_this()] {
+      auto fd = std::make_shared<absl::StatusOr<UniqueFd>>(self->lane_.dial_());
+      asio::post(self->lane_.io(), [self, fd] {
+        if (!fd->ok()) {
           self->Retry(std::string(fd->status().message()));
+          return;
         }
+        self->stream_ = std::make_shared<IdleStream>(self->lane_);
+        if (!self->stream_->Assign(std::move(*fd).value())) {
+          self->Finish(absl::InternalError("a dialled stream cannot be used"));
+          return;
+        }
+        self->Ask();
       });
     });
   }
 
- private:
   void Retry(const std::string& why) {
-    error_code ignored;
-    socket_.close(ignored);
+    timer_.cancel();
+    if (stream_ != nullptr) {
+      std::exchange(stream_, nullptr)->Close();
+    }
+    if (std::exchange(kept_, false)) {
+      Dial();  // a kept stream may have ended long ago
+      return;
+    }
     if (Clock::now() + kRetryPause > give_up_) {
-      Fail(why);
+      Finish(absl::UnavailableError(why));
       return;
     }
     timer_.expires_after(kRetryPause);
     timer_.async_wait([self = shared_from_this()](const error_code&) { self->Dial(); });
   }
 
-  void Fail(const std::string& why) {
-    spdlog::info("a connection to {} failed: {}", header_.substr(0, header_.size() - 1), why);
-    relay::ResetAndClose(std::move(client_));
-    done_();
+  void Finish(absl::StatusOr<UniqueFd> result) {
+    timer_.cancel();
+    if (stream_ != nullptr) {
+      std::exchange(stream_, nullptr)->Close();
+    }
+    if (!result.ok()) {
+      spdlog::info("{}: {}", header_.substr(0, header_.size() - 1),
+                   std::string(result.status().message()));
+    }
+    std::exchange(opened_, nullptr)(std::move(result));
   }
 
-  void Ask(UniqueFd machine) {
-    sockaddr_storage address{};
-    socklen_t size = sizeof address;
-    ::getsockname(machine.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    error_code error;
-    socket_.assign(Protocol(address.ss_family, 0), machine.get(), error);
-    if (error) {
-      Fail(error.message());
+  // A header is shorter than any socket's buffer.
+  void Ask() {
+    said_ = 0;
+    descriptor_.reset();
+    stream_->Hear([self = shared_from_this()] { self->ReadAnswer(); });
+    if (::send(stream_->fd(), header_.data(), header_.size(), MSG_DONTWAIT) !=
+        static_cast<ssize_t>(header_.size())) {
+      Retry("the machine closed the stream");
       return;
     }
-    machine.release();
     timer_.expires_at(give_up_);
     timer_.async_wait([self = shared_from_this()](const error_code& stopped) {
-      if (!stopped) {
-        self->socket_.cancel();
+      if (!stopped && self->opened_) {
+        self->Finish(absl::DeadlineExceededError("the machine does not answer"));
       }
     });
-    asio::async_write(socket_, asio::buffer(header_),
-                      [self = shared_from_this()](const error_code& failed, size_t) {
-                        if (failed) {
-                          self->Retry(failed.message());
-                        } else {
-                          self->ReadAnswer();
-                        }
-                      });
   }
 
+  // Never more than the answer: what follows belongs to the service.
   void ReadAnswer() {
-    asio::async_read(socket_, asio::buffer(answer_),
-                     [self = shared_from_this()](const error_code& failed, size_t) {
-                       if (failed) {
-                         self->Retry(failed.message());
-                       } else if (std::string(self->answer_.data(), kAnswerBytes) != kOk) {
-                         self->Fail("the service does not answer");
-                       } else {
-                         self->HandOver();
-                       }
-                     });
-  }
-
-  void HandOver() {
-    timer_.cancel();
-    error_code error;
-    UniqueFd machine(socket_.release(error));
-    if (error) {
-      machine.release();
-      Fail(error.message());
-      return;
+    while (said_ < relay::kAnswerBytes) {
+      const ssize_t count = relay::ReceiveWithDescriptor(stream_->fd(), answer_.data() + said_,
+                                                         relay::kAnswerBytes - said_, descriptor_);
+      if (count < 0 && (errno == EAGAIN || errno == EINTR)) {
+        stream_->Hear([self = shared_from_this()] { self->ReadAnswer(); });
+        return;
+      }
+      if (count <= 0) {
+        Retry("the machine closed the stream");
+        return;
+      }
+      said_ += static_cast<size_t>(count);
     }
-    relay::StartRelay(context_.io, std::move(client_), std::move(machine), std::move(done_));
+    const absl::string_view answer(answer_.data(), said_);
+    if (answer == relay::kOk) {
+      UniqueFd fd = std::exchange(stream_, nullptr)->Release();
+      Finish(fd.valid() ? absl::StatusOr<UniqueFd>(std::move(fd))
+                        : absl::InternalError("a stream cannot be taken over"));
+    } else if (answer == relay::kDescriptor && descriptor_.valid()) {
+      lane_.Keep(std::exchange(stream_, nullptr));
+      Finish(std::move(descriptor_));
+    } else {
+      Finish(absl::UnavailableError("the service does not answer"));
+    }
   }
 
-  ForwardContext& context_;
-  asio::strand<asio::io_context::executor_type> strand_;
+  ForwardLane& lane_;
   asio::steady_timer timer_;
-  Protocol::socket socket_;
-  UniqueFd client_;
   const std::string header_;
-  std::function<void()> done_;
+  ForwardLane::Opened opened_;
   const Clock::time_point give_up_;
-  std::array<char, kAnswerBytes> answer_{};
+  std::shared_ptr<IdleStream> stream_;
+  bool kept_ = false;  // the stream was one of those that wait
+  std::array<char, relay::kAnswerBytes> answer_{};
+  size_t said_ = 0;
+  UniqueFd descriptor_;
 };
 
-}  // namespace
+ForwardLane::ForwardLane(asio::io_context& io, asio::thread_pool& dialers, const Dial& dial)
+    : io_(io), dialers_(dialers), dial_(dial) {}
 
-void ForwardConnection(ForwardContext& context, UniqueFd client, const relay::StreamHeader& target,
-                       std::function<void()> done) {
+ForwardLane::~ForwardLane() = default;
+
+void ForwardLane::Open(const relay::StreamHeader& target, Opened opened) {
+  std::make_shared<OpeningStream>(*this, target, std::move(opened))->Begin();
+}
+
+std::shared_ptr<IdleStream> ForwardLane::TakeIdle() {
+  if (idle_.empty()) {
+    return nullptr;
+  }
+  std::shared_ptr<IdleStream> stream = std::move(idle_.back());
+  idle_.pop_back();
+  return stream;
+}
+
+void ForwardLane::Keep(std::shared_ptr<IdleStream> stream) {
+  if (idle_.size() >= kMaxIdle) {
+    stream->Close();
+    return;
+  }
+  stream->Hear(nullptr);
+  idle_.push_back(std::move(stream));
+}
+
+void ForwardLane::Drop(const IdleStream* stream) {
+  std::erase_if(idle_, [&](const auto& idle) { return idle.get() == stream; });
+}
+
+void ForwardConnection(ForwardLane& lane, UniqueFd client, const relay::StreamHeader& target,
+                       std::shared_ptr<relay::Traffic> traffic, std::function<void()> done) {
   // Small answers must not wait for an acknowledgement.
   const int on = 1;
   ::setsockopt(client.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  std::make_shared<Pending>(context, std::move(client), target, std::move(done))->Dial();
+  lane.Open(target, [&lane, held = std::make_shared<UniqueFd>(std::move(client)),
+                     traffic = std::move(traffic),
+                     done = std::move(done)](absl::StatusOr<UniqueFd> machine) mutable {
+    if (!machine.ok()) {
+      relay::ResetAndClose(std::move(*held));
+      done();
+      return;
+    }
+    relay::StartRelay(lane.io(), std::move(*held), *std::move(machine), std::move(traffic),
+                      std::move(done));
+  });
 }
 
 }  // namespace vibe::host

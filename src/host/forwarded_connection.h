@@ -1,28 +1,58 @@
-// One connection on its way into the machine: dials, names its target, then hands over to the
-// relay.
+// Ways into the machine for forwarded connections: dials, names the target, and gives the stream
+// whose bytes are the service's.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <functional>
+#include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/unique_fd.h"
+#include "relay/relay.h"
 #include "relay/stream_header.h"
 
 namespace vibe::host {
 
-struct ForwardContext {
-  boost::asio::io_context& io;
-  boost::asio::thread_pool& dialers;  // dialling may block
-  std::function<absl::StatusOr<UniqueFd>()> dial;
+class IdleStream;
+
+// One for each thread that carries connections; used by that thread only. It outlives the
+// io_context's last handler. Streams that the machine keeps open for the next connection
+// (relay/stream_header.h) wait here.
+class ForwardLane {
+ public:
+  using Dial = std::function<absl::StatusOr<UniqueFd>()>;
+  using Opened = std::function<void(absl::StatusOr<UniqueFd>)>;
+
+  // Dialling may block, and is left to `dialers`.
+  ForwardLane(boost::asio::io_context& io, boost::asio::thread_pool& dialers, const Dial& dial);
+  ~ForwardLane();
+
+  boost::asio::io_context& io() { return io_; }
+
+  // Calls `opened` on the lane's thread with a connected socket or stream. A machine that does not
+  // answer is dialled again for 10 s: its supervisor may be coming back.
+  void Open(const relay::StreamHeader& target, Opened opened);
+
+ private:
+  friend class OpeningStream;
+  friend class IdleStream;
+
+  std::shared_ptr<IdleStream> TakeIdle();
+  void Keep(std::shared_ptr<IdleStream> stream);
+  void Drop(const IdleStream* stream);
+
+  boost::asio::io_context& io_;
+  boost::asio::thread_pool& dialers_;
+  const Dial& dial_;
+  std::vector<std::shared_ptr<IdleStream>> idle_;
 };
 
-// Returns at once. A machine that does not answer is dialled again for 10 s: its supervisor may be
-// coming back. When that fails, or the service does not answer, `client` is reset. `done` is called
-// once, at the connection's end, on a thread that runs `context.io`, unless that is destroyed
-// first. `context` outlives the io_context's last handler.
-void ForwardConnection(ForwardContext& context, UniqueFd client, const relay::StreamHeader& target,
-                       std::function<void()> done);
+// Opens a way to the target and relays `client` to it; resets the client when there is none. `done`
+// is called once, at the connection's end, on the lane's thread, unless its context is destroyed
+// first.
+void ForwardConnection(ForwardLane& lane, UniqueFd client, const relay::StreamHeader& target,
+                       std::shared_ptr<relay::Traffic> traffic, std::function<void()> done);
 
 }  // namespace vibe::host

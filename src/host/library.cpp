@@ -39,6 +39,7 @@ absl::StatusOr<std::unique_ptr<Library>> Library::Load(fs::path directory) {
     if (!IsUuid(it->path().filename().string())) {
       continue;
     }
+    VIBE_RETURN_IF_ERROR(RemoveUnfinished(it->path()));
     absl::StatusOr<ProjectRecord> record = LoadOne(it->path());
     if (!record.ok()) {
       library->broken_.push_back(

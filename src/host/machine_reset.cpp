@@ -128,6 +128,7 @@ absl::StatusOr<json> MachineReset::Run(const ProgressSink& progress) {
 }
 
 absl::Status MachineReset::Finish() {
+  VIBE_RETURN_IF_ERROR(RemoveUnfinished(Record().parent_path()));
   const absl::StatusOr<std::string> text = ReadFile(Record(), kMaxRecordBytes);
   if (text.ok()) {
     const absl::StatusOr<std::vector<fs::path>> data = PathsIn(world_.home, *text);

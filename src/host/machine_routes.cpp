@@ -1,5 +1,8 @@
 #include "host/machine_routes.h"
 
+#include <optional>
+#include <utility>
+
 #include "base/status.h"
 #include "host/machine_log.h"
 #include "host/machine_view.h"
@@ -9,8 +12,25 @@ namespace {
 
 using nlohmann::json;
 
+template <typename Response>
+std::optional<Response> IfOk(absl::StatusOr<Response> response) {
+  return response.ok() ? std::optional<Response>(*std::move(response)) : std::nullopt;
+}
+
+// After a start, which ended with the supervisor's answer: asking again would make the way from a
+// save to that answer half as long again.
+json Started(const ApiWorld& world) {
+  return MachineJson(world.machine, world.machine_reason, world.supervisor.LastHealth(),
+                     std::nullopt);
+}
+
 json Now(const ApiWorld& world) {
-  return MachineJson(world.machine, world.supervisor, world.machine_reason);
+  const vm::MachineState state = world.machine.status().state;
+  if (state != vm::MachineState::kReady && state != vm::MachineState::kBusy) {
+    return MachineJson(world.machine, world.machine_reason, std::nullopt, std::nullopt);
+  }
+  return MachineJson(world.machine, world.machine_reason, IfOk(world.supervisor.Health()),
+                     IfOk(world.supervisor.DiskUsage()));
 }
 
 // So that the next start goes on where the machine was, where that can be.
@@ -43,7 +63,7 @@ std::vector<Route> MachineRoutes(const ApiWorld& world) {
              [world](ApiCall& call, const ProgressSink& progress) -> absl::StatusOr<json> {
                VIBE_RETURN_IF_ERROR(Bare(call));
                VIBE_RETURN_IF_ERROR(world.projects.EnsureMachine(progress, call.cancel));
-               return Now(world);
+               return Started(world);
              }),
       Stream("POST", "/v1/machine/stop",
              [world](ApiCall& call, const ProgressSink& progress) -> absl::StatusOr<json> {
@@ -57,7 +77,7 @@ std::vector<Route> MachineRoutes(const ApiWorld& world) {
                VIBE_RETURN_IF_ERROR(Bare(call));
                VIBE_RETURN_IF_ERROR(PowerOff(world, progress));
                VIBE_RETURN_IF_ERROR(world.projects.EnsureMachine(progress, call.cancel));
-               return Now(world);
+               return Started(world);
              }),
       {"GET", "/v1/machine/logs",
        LinesHandler([world](ApiCall& call, const JsonSink& sink) -> absl::Status {

@@ -4,8 +4,9 @@
 
 namespace vibe::host {
 
-nlohmann::json MachineJson(const vm::Machine& machine, SupervisorClient& supervisor,
-                           const std::string& reason) {
+nlohmann::json MachineJson(const vm::Machine& machine, const std::string& reason,
+                           const std::optional<v1::HealthResponse>& health,
+                           const std::optional<v1::DiskUsageResponse>& disk) {
   const vm::MachineStatus status = machine.status();
   const bool up =
       status.state == vm::MachineState::kReady || status.state == vm::MachineState::kBusy;
@@ -21,17 +22,19 @@ nlohmann::json MachineJson(const vm::Machine& machine, SupervisorClient& supervi
                       {"saveError", status.can_suspend ? status.save_error : ""},
                       {"supervisorVersion", ""},
                       {"containerdVersion", ""},
+                      {"diskWarning", ""},
                       {"disk", nullptr}};
   if (!up) {
     return json;
   }
   json["readySince"] =
       absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", status.ready_since, absl::UTCTimeZone());
-  if (const auto health = supervisor.Health(); health.ok()) {
+  if (health) {
     json["supervisorVersion"] = health->version();
     json["containerdVersion"] = health->containerd_version();
+    json["diskWarning"] = health->disk_warning();
   }
-  if (const auto disk = supervisor.DiskUsage(); disk.ok()) {
+  if (disk) {
     json["disk"] = {{"totalBytes", disk->total_bytes()}, {"freeBytes", disk->free_bytes()}};
   }
   return json;

@@ -1,8 +1,8 @@
-// The host ports of running projects: listeners on 127.0.0.1 whose connections are carried into the
-// machine, to (project, service, port). A port is first reserved (nobody else can have it,
-// connections are refused) and then opened, when the service answers.
+// The host ports of running projects: TCP and UDP, on 127.0.0.1 and ::1, whose connections and
+// datagrams are carried into the machine, to (project, service, port). A port is first reserved
+// (nobody else can have it, connections are refused) and then opened, when the service answers.
 //
-// Thread-safe. Few threads carry any number of connections; none of them waits for the machine.
+// Thread-safe. A few threads carry any number of connections; none of them waits for the machine.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/unique_fd.h"
+#include "relay/stream_header.h"
 
 namespace vibe::host {
 
@@ -22,6 +23,16 @@ struct ForwardedPort {
   std::string service;
   uint16_t container_port = 0;
   uint16_t host_port = 0;  // 0: any that is free
+  relay::Protocol protocol = relay::Protocol::kTcp;
+};
+
+// What went through a port since it was reserved.
+struct PortTraffic {
+  ForwardedPort port;
+  uint64_t connections = 0;       // of UDP: flows, one for each client address
+  uint32_t open_connections = 0;  // of those
+  uint64_t bytes_in = 0;          // from clients to the service
+  uint64_t bytes_out = 0;
 };
 
 class PortForwarder {
@@ -46,6 +57,9 @@ class PortForwarder {
 
   // Whether the project holds ports and lets connections in on all of them.
   bool IsOpen(const std::string& project_id) const;
+
+  // Of the ports that the project holds.
+  std::vector<PortTraffic> Traffic(const std::string& project_id) const;
 
  private:
   struct Impl;

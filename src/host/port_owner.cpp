@@ -23,17 +23,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kListen[] = "0A";  // TCP_LISTEN in /proc/net/tcp
+// The states of sockets that nobody is connected to, in /proc/net/tcp and /proc/net/udp.
+constexpr char kListen[] = "0A";  // TCP_LISTEN
+constexpr char kBound[] = "07";   // TCP_CLOSE, which UDP uses for all of them
 
 // "socket:[<inode>]", as the links in /proc/<pid>/fd read.
-std::string ListeningSocket(uint16_t port) {
+std::string FindSocket(uint16_t port, relay::Protocol protocol) {
+  const bool tcp = protocol == relay::Protocol::kTcp;
   const std::string suffix = absl::StrFormat(":%04X", port);
-  for (const char* table : {"/proc/net/tcp", "/proc/net/tcp6"}) {
+  for (const char* table :
+       {tcp ? "/proc/net/tcp" : "/proc/net/udp", tcp ? "/proc/net/tcp6" : "/proc/net/udp6"}) {
     std::ifstream file(table);
     for (std::string line; std::getline(file, line);) {
       // sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode
       const std::vector<std::string> fields = absl::StrSplit(line, ' ', absl::SkipEmpty());
-      if (fields.size() > 9 && absl::EndsWith(fields[1], suffix) && fields[3] == kListen) {
+      if (fields.size() > 9 && absl::EndsWith(fields[1], suffix) &&
+          fields[3] == (tcp ? kListen : kBound)) {
         return absl::StrCat("socket:[", fields[9], "]");
       }
     }
@@ -56,8 +61,8 @@ bool HoldsSocket(const fs::path& process, const std::string& socket) {
 
 }  // namespace
 
-std::string PortOwner(uint16_t port) {
-  const std::string socket = ListeningSocket(port);
+std::string PortOwner(uint16_t port, relay::Protocol protocol) {
+  const std::string socket = FindSocket(port, protocol);
   if (socket.empty()) {
     return "";
   }
@@ -85,7 +90,7 @@ std::string PortOwner(uint16_t port) {
 
 namespace vibe::host {
 
-std::string PortOwner(uint16_t) {
+std::string PortOwner(uint16_t, relay::Protocol) {
   return "";
 }
 

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "host/project_decisions.h"
 #include "host/project_view.h"
 #include "host/projects.h"
 #include "spdlog/spdlog.h"
@@ -35,7 +36,7 @@ absl::Status Projects::ReservePorts(ProjectRecord& record, const v1::Project& li
     for (RecordedService& service : record.services) {
       for (RecordedPort& known : service.ports) {
         if (service.name == port.service && known.container_port == port.container_port &&
-            known.protocol == manifest::Protocol::kTcp) {
+            known.protocol == ToManifest(port.protocol)) {
           changed = changed || known.host_port != port.host_port;
           known.host_port = port.host_port;
         }
@@ -227,10 +228,21 @@ void Projects::ReconcileOne(const std::string& id, Cancellation& cancel) {
     }
     return;
   }
-  const auto live = FindLive(id, cancel);
-  if (live.ok() && *live) {
-    MatchPorts(*record, **live);
+  auto live = FindLive(id, cancel);
+  if (!live.ok() || !*live) {
+    return;
   }
+  if (const v1::Grants grants = GrantsOf(record->decisions); !SameGrants((*live)->grants(), grants)) {
+    // Decided while the machine was stopped.
+    const auto changed = world_.supervisor.SetGrants(id, grants, cancel);
+    if (!changed.ok()) {
+      spdlog::warn("project {}: what was decided is not known to the machine yet: {}", record->name,
+                   changed.status().ToString());
+      return;
+    }
+    **live = *changed;
+  }
+  MatchPorts(*record, **live);
 }
 
 absl::Status Projects::Reconcile(Cancellation& cancel) {
@@ -238,6 +250,7 @@ absl::Status Projects::Reconcile(Cancellation& cancel) {
   for (const v1::Project& project : projects) {
     const absl::StatusOr<ProjectRecord> record = world_.library.Find(project.id());
     if (record.ok() && (record->pending != Pending::kNone ||
+                        !SameGrants(project.grants(), GrantsOf(record->decisions)) ||
                         IsActive(project) != world_.ports.IsOpen(record->id))) {
       ReconcileOne(record->id, cancel);
     }

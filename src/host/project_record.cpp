@@ -270,14 +270,14 @@ std::vector<RecordedService> MergeServices(const manifest::Manifest& manifest,
   return merged;
 }
 
-std::string UrlOf(const ProjectRecord& record) {
+std::string UrlOf(const ProjectRecord& record, absl::string_view host) {
   if (!record.decisions.expose_ports.value_or(false)) {
     return "";
   }
   for (const RecordedService& service : record.services) {
     for (const RecordedPort& port : service.ports) {
       if (port.exposed && port.protocol == manifest::Protocol::kTcp && port.host_port != 0) {
-        return absl::StrCat("http://localhost:", port.host_port);
+        return absl::StrCat("http://", host, ":", port.host_port);
       }
     }
   }

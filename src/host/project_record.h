@@ -25,7 +25,7 @@ struct RecordedPort {
   uint16_t container_port = 0;
   manifest::Protocol protocol = manifest::Protocol::kTcp;
   bool exposed = false;    // the manifest says hostExposure: auto
-  uint16_t host_port = 0;  // of 127.0.0.1, kept for the project's life; 0: none yet
+  uint16_t host_port = 0;  // of 127.0.0.1 and ::1, kept for the project's life; 0: none yet
 };
 
 struct RecordedService {
@@ -69,7 +69,7 @@ std::string Slug(absl::string_view text);
 std::vector<RecordedService> MergeServices(const manifest::Manifest& manifest,
                                            const std::vector<RecordedService>& old);
 
-// http://localhost:PORT of the first exposed TCP port with a host port, or "".
-std::string UrlOf(const ProjectRecord& record);
+// http://HOST:PORT of the first exposed TCP port with a host port, or "".
+std::string UrlOf(const ProjectRecord& record, absl::string_view host);
 
 }  // namespace vibe::host

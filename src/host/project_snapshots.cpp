@@ -61,6 +61,9 @@ json SnapshotJson(const v1::Snapshot& snapshot) {
           {"sizeBytes", snapshot.size_bytes()},
           {"stateDigest", snapshot.state_digest()},
           {"pauseMicros", snapshot.pause_micros()},
+          {"preSaveMicros", snapshot.pre_save_micros()},
+          {"warnings",
+           std::vector<std::string>(snapshot.warnings().begin(), snapshot.warnings().end())},
           {"problem", snapshot.problem()},
           {"volumes", volumes}};
 }
@@ -125,9 +128,12 @@ absl::StatusOr<Projects::Json> Projects::Save(const std::string& ref, const Save
   request.set_id(record.id);
   request.set_message(options.message);
   request.mutable_labels()->insert(options.labels.begin(), options.labels.end());
+  request.set_skip_hooks(options.skip_hooks);
   VIBE_ASSIGN_OR_RETURN(const v1::Snapshot snapshot,
                         world_.supervisor.SaveSnapshot(request, Forward(progress), cancel));
-  return SnapshotJson(snapshot);
+  Json saved = SnapshotJson(snapshot);
+  saved["diskWarning"] = DiskWarning();
+  return saved;
 }
 
 absl::Status Projects::DeleteSnapshot(const std::string& ref, const std::string& snapshot,
@@ -154,6 +160,7 @@ absl::StatusOr<Projects::Json> Projects::Restore(const std::string& ref,
                         SnapshotId(record, options.snapshot, cancel));
   request.set_skip_safety_snapshot(!options.safety);
   request.set_verify(options.verify);
+  request.set_skip_hooks(options.skip_hooks);
   const auto restored = world_.supervisor.RestoreSnapshot(request, Forward(progress), cancel);
   if (!restored.ok()) {
     Cancellation again;  // that of the request may be why it failed

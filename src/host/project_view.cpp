@@ -16,15 +16,11 @@ json DecisionJson(const std::optional<bool>& decision) {
   return decision ? json(*decision) : json();
 }
 
-const char* ProtocolName(bool udp) {
-  return udp ? "udp" : "tcp";
-}
-
-uint16_t RememberedPort(const ProjectRecord& record, const std::string& service, uint32_t port) {
+uint16_t RememberedPort(const ProjectRecord& record, const std::string& service, uint32_t port,
+                        manifest::Protocol protocol) {
   for (const RecordedService& candidate : record.services) {
     for (const RecordedPort& known : candidate.ports) {
-      if (candidate.name == service && known.container_port == port &&
-          known.protocol == manifest::Protocol::kTcp) {
+      if (candidate.name == service && known.container_port == port && known.protocol == protocol) {
         return known.host_port;
       }
     }
@@ -32,21 +28,36 @@ uint16_t RememberedPort(const ProjectRecord& record, const std::string& service,
   return 0;
 }
 
-json PortJson(uint32_t container_port, uint16_t host_port, bool udp) {
-  return {{"containerPort", container_port},
-          {"hostPort", host_port == 0 ? json() : json(host_port)},
-          {"protocol", ProtocolName(udp)}};
+// What went through a port; zeros when it is not held.
+json PortJson(const std::string& service, const RecordedPort& port,
+              const std::vector<PortTraffic>& traffic) {
+  const auto found = std::find_if(traffic.begin(), traffic.end(), [&](const PortTraffic& known) {
+    return known.port.service == service && known.port.container_port == port.container_port &&
+           ToManifest(known.port.protocol) == port.protocol;
+  });
+  const PortTraffic counted = found == traffic.end() ? PortTraffic() : *found;
+  return {{"containerPort", port.container_port},
+          {"hostPort", port.host_port == 0 ? json() : json(port.host_port)},
+          {"protocol", port.protocol == manifest::Protocol::kUdp ? "udp" : "tcp"},
+          {"connections", counted.connections},
+          {"openConnections", counted.open_connections},
+          {"bytesIn", counted.bytes_in},
+          {"bytesOut", counted.bytes_out}};
 }
 
-json LiveService(const ProjectRecord& record, const v1::ServiceStatus& service) {
+json LiveService(const ProjectRecord& record, const v1::ServiceStatus& service,
+                 const std::vector<PortTraffic>& traffic) {
   json ports = json::array();
   for (const v1::ServicePort& port : service.ports()) {
-    const bool udp = port.protocol() == v1::PROTOCOL_UDP;
-    const bool forwarded = port.expose() && !udp;
-    ports.push_back(PortJson(
-        port.container_port(),
-        forwarded ? RememberedPort(record, service.name(), port.container_port()) : uint16_t{0},
-        udp));
+    RecordedPort shown;
+    shown.container_port = static_cast<uint16_t>(port.container_port());
+    shown.protocol =
+        port.protocol() == v1::PROTOCOL_UDP ? manifest::Protocol::kUdp : manifest::Protocol::kTcp;
+    if (port.expose()) {
+      shown.host_port =
+          RememberedPort(record, service.name(), port.container_port(), shown.protocol);
+    }
+    ports.push_back(PortJson(service.name(), shown, traffic));
   }
   return {{"name", service.name()},
           {"status", StatusWord(service.status())},
@@ -59,14 +70,13 @@ json LiveService(const ProjectRecord& record, const v1::ServiceStatus& service) 
           {"ports", ports}};
 }
 
-json StoppedService(const RecordedService& service, bool exposed) {
+json RecordedOnly(const RecordedService& service, bool exposed, std::string_view status) {
   json ports = json::array();
-  for (const RecordedPort& port : service.ports) {
-    const bool udp = port.protocol == manifest::Protocol::kUdp;
-    ports.push_back(PortJson(port.container_port,
-                             exposed && port.exposed && !udp ? port.host_port : uint16_t{0}, udp));
+  for (RecordedPort port : service.ports) {
+    port.host_port = exposed && port.exposed ? port.host_port : uint16_t{0};
+    ports.push_back(PortJson(service.name, port, {}));
   }
-  return {{"name", service.name}, {"status", "stopped"},    {"containerId", ""},
+  return {{"name", service.name}, {"status", status},       {"containerId", ""},
           {"startedAt", nullptr}, {"restartCount", 0},      {"exitCode", nullptr},
           {"message", ""},        {"image", service.image}, {"ports", ports}};
 }
@@ -96,8 +106,7 @@ std::string ExposedPorts(const manifest::Manifest& manifest) {
     for (const manifest::Port& port : service.ports) {
       if (port.host_exposure == manifest::Exposure::kAuto) {
         const bool udp = port.protocol == manifest::Protocol::kUdp;
-        ports.push_back(absl::StrCat(port.container, udp ? "/udp" : "", " of ", service.name,
-                                     udp ? " (which this version does not forward)" : ""));
+        ports.push_back(absl::StrCat(port.container, udp ? "/udp" : "", " of ", service.name));
       }
     }
   }
@@ -135,7 +144,7 @@ std::string_view StatusWord(v1::Status status) {
     case v1::STATUS_FAILED:
       return "failed";
     default:
-      return "stopped";
+      return kStopped;
   }
 }
 
@@ -144,15 +153,18 @@ json TimeJson(const google::protobuf::Timestamp& time) {
   return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", at, absl::UTCTimeZone());
 }
 
-json ProjectJson(const ProjectRecord& record, const v1::Project* live, const std::string& message) {
+json ProjectJson(const ProjectRecord& record, const v1::Project* live,
+                 const std::vector<PortTraffic>& traffic, const std::string& message,
+                 std::string_view otherwise) {
   json services = json::array();
   if (live != nullptr) {
     for (const v1::ServiceStatus& service : live->services()) {
-      services.push_back(LiveService(record, service));
+      services.push_back(LiveService(record, service, traffic));
     }
   } else {
     for (const RecordedService& service : record.services) {
-      services.push_back(StoppedService(service, record.decisions.expose_ports.value_or(false)));
+      services.push_back(
+          RecordedOnly(service, record.decisions.expose_ports.value_or(false), otherwise));
     }
   }
   const std::string pending = PendingMessage(record.pending);
@@ -160,8 +172,9 @@ json ProjectJson(const ProjectRecord& record, const v1::Project* live, const std
           {"name", record.name},
           {"appId", record.app_id},
           {"version", record.app_version},
-          {"status", live == nullptr ? "stopped" : StatusWord(live->status())},
-          {"url", UrlOf(record)},
+          {"status", live == nullptr ? otherwise : StatusWord(live->status())},
+          {"url", UrlOf(record, "localhost")},
+          {"namedUrl", UrlOf(record, absl::StrCat(record.name, ".localhost"))},
           {"path", record.path},
           {"message", pending.empty() ? message : pending},
           {"services", services},
@@ -198,13 +211,21 @@ std::vector<std::string> Undecided(const manifest::Manifest& manifest, const Dec
   return names;
 }
 
+manifest::Protocol ToManifest(relay::Protocol protocol) {
+  return protocol == relay::Protocol::kUdp ? manifest::Protocol::kUdp : manifest::Protocol::kTcp;
+}
+
 std::vector<ForwardedPort> PortsToForward(const ProjectRecord& record, const v1::Project& live) {
   std::vector<ForwardedPort> ports;
   for (const v1::ServiceStatus& service : live.services()) {
     for (const v1::ServicePort& port : service.ports()) {
-      if (port.expose() && port.protocol() != v1::PROTOCOL_UDP && port.container_port() <= 65535) {
-        ports.push_back({service.name(), static_cast<uint16_t>(port.container_port()),
-                         RememberedPort(record, service.name(), port.container_port())});
+      if (port.expose() && port.container_port() <= 65535) {
+        const relay::Protocol protocol =
+            port.protocol() == v1::PROTOCOL_UDP ? relay::Protocol::kUdp : relay::Protocol::kTcp;
+        ports.push_back(
+            {service.name(), static_cast<uint16_t>(port.container_port()),
+             RememberedPort(record, service.name(), port.container_port(), ToManifest(protocol)),
+             protocol});
       }
     }
   }

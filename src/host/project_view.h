@@ -13,10 +13,15 @@
 
 namespace vibe::host {
 
-// The schema Project. `live` is null when the machine does not run or does not know the project:
-// then all is stopped. `message` is shown unless the record itself has something to say.
+inline constexpr std::string_view kStopped = "stopped";
+inline constexpr std::string_view kUnknown = "unknown";  // the machine runs and does not tell
+
+// The schema Project. `live` is null when the machine does not run, does not know the project or
+// does not tell: then everything has the status `otherwise`. `traffic` is of its open ports.
+// `message` is shown unless the record itself has something to say.
 nlohmann::json ProjectJson(const ProjectRecord& record, const v1::Project* live,
-                           const std::string& message);
+                           const std::vector<PortTraffic>& traffic, const std::string& message,
+                           std::string_view otherwise);
 
 nlohmann::json TimeJson(const google::protobuf::Timestamp& time);
 
@@ -29,8 +34,10 @@ nlohmann::json CapabilitiesJson(const manifest::Manifest& manifest, const Decisi
 // The names of the wanted ones that nobody has decided.
 std::vector<std::string> Undecided(const manifest::Manifest& manifest, const Decisions& decisions);
 
-// The ports to forward: TCP, exposed by the machine's project; host ports as the record remembers
-// them, else 0.
+manifest::Protocol ToManifest(relay::Protocol protocol);
+
+// The ports to forward: those that the machine's project exposes; host ports as the record
+// remembers them, else 0.
 std::vector<ForwardedPort> PortsToForward(const ProjectRecord& record, const v1::Project& live);
 
 // Whether a process of the project may run.

@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "base/random.h"
 #include "base/status.h"
+#include "host/project_decisions.h"
 #include "host/project_view.h"
 #include "manifest/parse.h"
 #include "spdlog/spdlog.h"
@@ -22,23 +23,6 @@ absl::Status BadName(const std::string& name) {
   return WithAdvice(
       absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is not a project name")),
       "use up to 63 lower-case letters, digits and hyphens, not beginning with a hyphen");
-}
-
-void Override(std::optional<bool>& decision, const std::optional<bool>& given) {
-  decision = given ? given : decision;
-}
-
-Decisions Merge(Decisions decisions, const Decisions& given) {
-  Override(decisions.network, given.network);
-  Override(decisions.expose_ports, given.expose_ports);
-  Override(decisions.host_file_import, given.host_file_import);
-  return decisions;
-}
-
-bool SameGrants(const Decisions& a, const Decisions& b) {
-  return a.network.value_or(false) == b.network.value_or(false) &&
-         a.expose_ports.value_or(false) == b.expose_ports.value_or(false) &&
-         a.host_file_import.value_or(false) == b.host_file_import.value_or(false);
 }
 
 absl::Status CheckDecided(const manifest::Manifest& manifest, const Decisions& decisions) {
@@ -103,17 +87,31 @@ bool Projects::MachineIsUp() const {
   return state == vm::MachineState::kReady || state == vm::MachineState::kBusy;
 }
 
+std::string Projects::DiskWarning() {
+  if (!MachineIsUp()) {
+    return "";
+  }
+  const auto health = world_.supervisor.Health();
+  return health.ok() ? health->disk_warning() : "";
+}
+
 Projects::Live Projects::AskMachine(Cancellation& cancel) {
   Live live;
   const vm::MachineStatus machine = world_.machine.status();
   if (!MachineIsUp()) {
     if (machine.state == vm::MachineState::kError) {
       live.message = absl::StrCat("the machine does not run: ", machine.error);
+    } else if (machine.state != vm::MachineState::kStopped) {
+      // It may be one that runs and that an earlier vibed left.
+      live.told = false;
+      live.message = absl::StrCat("the machine is ", vm::StateName(machine.state),
+                                  machine.error.empty() ? "" : ": ", machine.error);
     }
     return live;
   }
   const auto projects = world_.supervisor.ListProjects(cancel);
   if (!projects.ok()) {
+    live.told = false;
     live.message = std::string(projects.status().message());
     return live;
   }
@@ -124,12 +122,19 @@ Projects::Live Projects::AskMachine(Cancellation& cancel) {
 }
 
 Projects::Json Projects::View(const ProjectRecord& record, const v1::Project* live,
-                              const std::string& message) const {
+                              const std::string& message, bool told) const {
   const absl::MutexLock lock(&mutex_);
   const auto problem = problems_.find(record.id);
   const bool tell =
       message.empty() && problem != problems_.end() && live != nullptr && IsActive(*live);
-  return ProjectJson(record, live, tell ? problem->second : message);
+  return ProjectJson(record, live, world_.ports.Traffic(record.id),
+                     tell ? problem->second : message, told ? kStopped : kUnknown);
+}
+
+Projects::Json Projects::View(const ProjectRecord& record, const Live& live) const {
+  const auto found = live.projects.find(record.id);
+  return View(record, found == live.projects.end() ? nullptr : &found->second, live.message,
+              live.told);
 }
 
 absl::StatusOr<Projects::Json> Projects::ViewNow(const std::string& id,
@@ -153,18 +158,14 @@ Projects::Json Projects::List(Cancellation& cancel) {
   const std::vector<ProjectRecord> records = world_.library.All();
   const Live live = records.empty() ? Live() : AskMachine(cancel);
   for (const ProjectRecord& record : records) {
-    const auto found = live.projects.find(record.id);
-    list.push_back(
-        View(record, found == live.projects.end() ? nullptr : &found->second, live.message));
+    list.push_back(View(record, live));
   }
   return list;
 }
 
 absl::StatusOr<Projects::Json> Projects::Get(const std::string& ref, Cancellation& cancel) {
   VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, world_.library.Find(ref));
-  const Live live = AskMachine(cancel);
-  const auto found = live.projects.find(record.id);
-  return View(record, found == live.projects.end() ? nullptr : &found->second, live.message);
+  return View(record, AskMachine(cancel));
 }
 
 absl::StatusOr<Projects::Json> Projects::Inspect(const std::string& path, const std::string& name,
@@ -288,10 +289,7 @@ absl::StatusOr<v1::Project> Projects::Bring(const AppFolder& app, const ProjectR
   request.set_id(record.id);
   request.set_name(record.name);
   request.set_manifest_json(manifest::ToJson(app.manifest()));
-  v1::Grants& grants = *request.mutable_grants();
-  grants.set_network(record.decisions.network.value_or(false));
-  grants.set_expose_ports(record.decisions.expose_ports.value_or(false));
-  grants.set_host_file_import(record.decisions.host_file_import.value_or(false));
+  *request.mutable_grants() = GrantsOf(record.decisions);
   return world_.supervisor.EnsureProject(request, cancel);
 }
 
@@ -306,22 +304,23 @@ absl::StatusOr<Projects::Json> Projects::Open(const OpenRequest& request,
   VIBE_ASSIGN_OR_RETURN(const auto held, Lock(name, "open", cancel));
   VIBE_ASSIGN_OR_RETURN(ProjectRecord record,
                         PrepareOpen(app, name, request.decisions, progress, cancel));
+  record.services = MergeServices(app.manifest(), record.services);
+  VIBE_RETURN_IF_ERROR(ApplyPortChoices(request.ports, world_.library.All(), record));
   VIBE_RETURN_IF_ERROR(CheckSecrets(app.manifest()));
   VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
   VIBE_ASSIGN_OR_RETURN(const std::optional<v1::Project> before, FindLive(record.id, cancel));
   VIBE_ASSIGN_OR_RETURN(const v1::Project after, Bring(app, record, progress, cancel));
-  const absl::StatusOr<ProjectRecord> stored = world_.library.Find(record.id);
-  const bool regranted = stored.ok() && !SameGrants(stored->decisions, record.decisions);
   record.app_version = app.manifest().version;
   record.path = app.root().string();
   record.pending = Pending::kNone;
-  record.services = MergeServices(app.manifest(), record.services);
   VIBE_RETURN_IF_ERROR(world_.library.Put(record));
-  // What runs still runs as it was started; a change reaches it by a restart only.
-  if (before && IsActive(*before) && ((before->opened() && !after.opened()) || regranted)) {
+  // What runs still runs as it was started; a change of the app reaches it by a restart only.
+  if (before && IsActive(*before) && before->opened() && !after.opened()) {
     VIBE_RETURN_IF_ERROR(StopLocked(record, std::nullopt, progress, cancel).status());
   }
-  return StartLocked(record, progress, cancel);
+  VIBE_ASSIGN_OR_RETURN(Json opened, StartLocked(record, progress, cancel));
+  opened["diskWarning"] = DiskWarning();
+  return opened;
 }
 
 // ---- logs and exec

@@ -21,6 +21,7 @@
 #include "host/app_folder.h"
 #include "host/cancellation.h"
 #include "host/library.h"
+#include "host/port_choice.h"
 #include "host/port_forwarder.h"
 #include "host/progress.h"
 #include "host/project_locks.h"
@@ -31,8 +32,9 @@ namespace vibe::host {
 
 struct OpenRequest {
   std::string path;
-  std::string name;     // empty: made from the app's
-  Decisions decisions;  // those that are set replace the project's
+  std::string name;               // empty: made from the app's
+  Decisions decisions;            // those that are set replace the project's
+  std::vector<PortChoice> ports;  // remembered for the project
 };
 
 struct LogRequest {
@@ -45,12 +47,14 @@ struct LogRequest {
 struct SaveOptions {
   std::string message;
   std::map<std::string, std::string> labels;
+  bool skip_hooks = false;  // the services' own hooks are not run
 };
 
 struct RestoreOptions {
   std::string snapshot;  // an id, or the beginning of one
   bool safety = true;    // a snapshot of what there is now comes first
   bool verify = false;   // every byte is compared with the snapshot's digests
+  bool skip_hooks = false;
 };
 
 struct DuplicateOptions {
@@ -85,11 +89,16 @@ class Projects {
                             const ProgressSink& progress, Cancellation& cancel);
   absl::StatusOr<Json> Restart(const std::string& ref, std::optional<uint32_t> timeout_seconds,
                                const ProgressSink& progress, Cancellation& cancel);
+  // Replaces those decisions that are set. They hold at once, also of services that run; of a
+  // machine that is stopped, from when it is reached again. FailedPrecondition when one allows what
+  // the app does not ask for.
+  absl::StatusOr<Json> Decide(const std::string& ref, const Decisions& decisions,
+                              Cancellation& cancel);
   absl::Status Remove(const std::string& ref, bool keep_data, const ProgressSink& progress,
                       Cancellation& cancel);
 
-  // Snapshots and copies (project_snapshots.cpp): an array of the schema Snapshot; one of them; the
-  // schema Restored; the new project.
+  // Snapshots and copies (project_snapshots.cpp): an array of the schema Snapshot; one of
+  // them; the schema Restored; the new project.
   absl::StatusOr<Json> Snapshots(const std::string& ref, Cancellation& cancel);
   absl::StatusOr<Json> Save(const std::string& ref, const SaveOptions& options,
                             const ProgressSink& progress, Cancellation& cancel);
@@ -113,6 +122,10 @@ class Projects {
     return locks_.Close(operation);
   }
 
+  // That the disk is nearly full, and what to delete, for the user; empty when it is not, or when
+  // the machine does not run.
+  std::string DiskWarning();
+
   // Boots the machine when it does not run, with a progress event.
   absl::Status EnsureMachine(const ProgressSink& progress, Cancellation& cancel);
 
@@ -126,11 +139,15 @@ class Projects {
   struct Live {
     std::map<std::string, v1::Project> projects;  // by id
     std::string message;                          // why it is not known
+    bool told = true;  // nothing runs of what is not among them; else nobody can tell
   };
 
   bool MachineIsUp() const;
   Live AskMachine(Cancellation& cancel);
-  Json View(const ProjectRecord& record, const v1::Project* live, const std::string& message) const;
+  // `live` is null for what does not run, and for what nobody tells of (`told`).
+  Json View(const ProjectRecord& record, const v1::Project* live, const std::string& message,
+            bool told = true) const;
+  Json View(const ProjectRecord& record, const Live& live) const;
   absl::StatusOr<Json> ViewNow(const std::string& id, const v1::Project& live) const;
 
   absl::StatusOr<ProjectLocks::Held> Lock(

@@ -18,15 +18,26 @@ constexpr uint32_t kMaxStopSeconds = 600;
 constexpr size_t kMaxCommand = 1000;
 constexpr size_t kMaxEnv = 100;
 
+Decisions ReadDecisions(BodyReader& body) {
+  Decisions decisions;
+  decisions.network = body.Bool("network");
+  decisions.expose_ports = body.Bool("exposePorts");
+  decisions.host_file_import = body.Bool("hostFileImport");
+  return decisions;
+}
+
 absl::StatusOr<OpenRequest> ReadOpenRequest(ApiCall& call) {
   OpenRequest request;
   const std::optional<std::string> path = call.body.String("path");
   request.name = call.body.String("name").value_or("");
+  const std::vector<std::string> ports =
+      call.body.Strings("ports", kMaxPortChoices).value_or(std::vector<std::string>());
+  for (const std::string& port : ports) {
+    VIBE_ASSIGN_OR_RETURN(request.ports.emplace_back(), ParsePortChoice(port));
+  }
   std::optional<BodyReader> decisions = call.body.Object("decisions");
   if (decisions) {
-    request.decisions.network = decisions->Bool("network");
-    request.decisions.expose_ports = decisions->Bool("exposePorts");
-    request.decisions.host_file_import = decisions->Bool("hostFileImport");
+    request.decisions = ReadDecisions(*decisions);
     VIBE_RETURN_IF_ERROR(decisions->Finish());
   }
   VIBE_RETURN_IF_ERROR(Bare(call));
@@ -80,7 +91,9 @@ std::vector<Route> ProjectRoutes(Projects& projects) {
       Document("GET", "/v1/projects",
                [&projects](ApiCall& call) -> absl::StatusOr<json> {
                  VIBE_RETURN_IF_ERROR(Bare(call));
-                 return json{{"projects", projects.List(call.cancel)}};
+                 json list = projects.List(call.cancel);
+                 const std::string warning = list.empty() ? "" : projects.DiskWarning();
+                 return json{{"projects", std::move(list)}, {"diskWarning", warning}};
                }),
       Stream("POST", "/v1/projects",
              [&projects](ApiCall& call, const ProgressSink& progress) -> absl::StatusOr<json> {
@@ -91,6 +104,12 @@ std::vector<Route> ProjectRoutes(Projects& projects) {
                [&projects](ApiCall& call) -> absl::StatusOr<json> {
                  VIBE_RETURN_IF_ERROR(Bare(call));
                  return projects.Get(call.path["ref"], call.cancel);
+               }),
+      Document("POST", "/v1/projects/{ref}/decisions",
+               [&projects](ApiCall& call) -> absl::StatusOr<json> {
+                 const Decisions decisions = ReadDecisions(call.body);
+                 VIBE_RETURN_IF_ERROR(Bare(call));
+                 return projects.Decide(call.path["ref"], decisions, call.cancel);
                }),
       Stream("DELETE", "/v1/projects/{ref}",
              [&projects](ApiCall& call, const ProgressSink& progress) -> absl::StatusOr<json> {

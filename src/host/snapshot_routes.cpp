@@ -33,6 +33,7 @@ std::vector<Route> SnapshotRoutes(Projects& projects) {
              [&projects](ApiCall& call, const ProgressSink& progress) -> absl::StatusOr<json> {
                SaveOptions options;
                options.message = call.body.String("message").value_or("");
+               options.skip_hooks = call.body.Bool("skipHooks").value_or(false);
                for (auto& [key, value] :
                     call.body.StringMap("labels", kMaxLabels)
                         .value_or(std::vector<std::pair<std::string, std::string>>())) {
@@ -54,6 +55,7 @@ std::vector<Route> SnapshotRoutes(Projects& projects) {
                const auto snapshot = call.body.String("snapshot");
                options.safety = call.body.Bool("safetySnapshot").value_or(true);
                options.verify = call.body.Bool("verify").value_or(false);
+               options.skip_hooks = call.body.Bool("skipHooks").value_or(false);
                VIBE_RETURN_IF_ERROR(Bare(call));
                VIBE_ASSIGN_OR_RETURN(options.snapshot, Required(snapshot, "snapshot"));
                return projects.Restore(call.path["ref"], options, progress, call.cancel);

@@ -23,6 +23,8 @@ constexpr absl::Duration kQuick = absl::Seconds(10);
 // How long a supervisor that died may take to come back before callers hear of it.
 constexpr absl::Duration kPatience = absl::Seconds(10);
 constexpr absl::Duration kRetryPause = absl::Milliseconds(100);
+// It may save the version that is replaced, with the app's own hooks and a checkpoint.
+constexpr absl::Duration kEnsureDeadline = absl::Minutes(15);
 // Stopping every service of a project, each with the default timeout.
 constexpr absl::Duration kDeleteDeadline = absl::Minutes(15);
 // A subscription is renewed now and then, so that an event that was missed does no lasting harm.
@@ -188,8 +190,18 @@ absl::StatusOr<v1::Project> SupervisorClient::ProjectStream(Method method, const
 }
 
 absl::StatusOr<v1::HealthResponse> SupervisorClient::Health() {
-  return Unary<v1::HealthResponse>(&v1::Supervisor::Stub::Health, v1::HealthRequest(),
-                                   absl::Seconds(2), absl::ZeroDuration(), nullptr);
+  VIBE_ASSIGN_OR_RETURN(
+      v1::HealthResponse health,
+      Unary<v1::HealthResponse>(&v1::Supervisor::Stub::Health, v1::HealthRequest(),
+                                absl::Seconds(2), absl::ZeroDuration(), nullptr));
+  const absl::MutexLock lock(&mutex_);
+  health_ = health;
+  return health;
+}
+
+std::optional<v1::HealthResponse> SupervisorClient::LastHealth() const {
+  const absl::MutexLock lock(&mutex_);
+  return health_;
 }
 
 absl::StatusOr<v1::DiskUsageResponse> SupervisorClient::DiskUsage() {
@@ -246,7 +258,19 @@ absl::StatusOr<v1::Project> SupervisorClient::EnsureProject(const v1::EnsureProj
                                                             Cancellation& cancel) {
   VIBE_ASSIGN_OR_RETURN(const auto response, Unary<v1::EnsureProjectResponse>(
                                                  &v1::Supervisor::Stub::EnsureProject, request,
-                                                 absl::Seconds(30), kPatience, &cancel));
+                                                 kEnsureDeadline, kPatience, &cancel));
+  return response.project();
+}
+
+absl::StatusOr<v1::Project> SupervisorClient::SetGrants(const std::string& id,
+                                                        const v1::Grants& grants,
+                                                        Cancellation& cancel) {
+  v1::SetGrantsRequest request;
+  request.set_id(id);
+  *request.mutable_grants() = grants;
+  VIBE_ASSIGN_OR_RETURN(const auto response,
+                        Unary<v1::SetGrantsResponse>(&v1::Supervisor::Stub::SetGrants, request,
+                                                     kEnsureDeadline, kPatience, &cancel));
   return response.project();
 }
 

@@ -38,6 +38,8 @@ class SupervisorClient {
 
   // One try, at most 2 s: also the machine's probe.
   absl::StatusOr<v1::HealthResponse> Health();
+  // What the last Health that was answered said; seconds old at most while the machine is up.
+  std::optional<v1::HealthResponse> LastHealth() const;
   absl::StatusOr<v1::DiskUsageResponse> DiskUsage();
   // Gives the machine this computer's time; how far it was off before. One try, at most 2 s.
   absl::StatusOr<absl::Duration> SyncClock();
@@ -49,6 +51,8 @@ class SupervisorClient {
   absl::StatusOr<v1::Project> GetProject(const std::string& id, Cancellation& cancel);
   absl::StatusOr<v1::Project> EnsureProject(const v1::EnsureProjectRequest& request,
                                             Cancellation& cancel);
+  absl::StatusOr<v1::Project> SetGrants(const std::string& id, const v1::Grants& grants,
+                                        Cancellation& cancel);
   absl::Status DeleteProject(const std::string& id, bool delete_data, Cancellation& cancel);
 
   absl::StatusOr<v1::Project> OpenProject(const std::string& id, const ProgressSink& progress,
@@ -111,8 +115,9 @@ class SupervisorClient {
                                             const ProgressSink& progress, Cancellation& cancel);
 
   const Dial dial_;
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   std::shared_ptr<Channel> channel_ ABSL_GUARDED_BY(mutex_);
+  std::optional<v1::HealthResponse> health_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace vibe::host

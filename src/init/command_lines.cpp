@@ -79,6 +79,9 @@ std::vector<std::string> SupervisorCommand(const Programs& programs,
     for (const std::string& address : options.host_addresses) {
       command.insert(command.end(), {"--blocked", address});
     }
+    for (const std::string& range : options.host_routes) {
+      command.insert(command.end(), {"--taken", range});
+    }
   }
   return command;
 }

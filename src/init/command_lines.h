@@ -14,6 +14,7 @@ std::string ContainerdConfig();
 struct SupervisorOptions {
   bool uplink = false;                           // tap0 is there or will be
   std::vector<std::string> host_addresses = {};  // of this host: services may not reach them
+  std::vector<std::string> host_routes = {};     // ranges that projects get no addresses of
 };
 // The program's name first.
 std::vector<std::string> SupervisorCommand(const Programs& programs,

@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,6 +42,7 @@ constexpr absl::Duration kServicesEnd = absl::Seconds(5);
 constexpr absl::Duration kContainerdEnd = absl::Seconds(3);
 constexpr absl::Duration kLastEnd = absl::Seconds(2);
 constexpr int kPowerOffPollMs = 5;
+constexpr absl::Duration kDataLook = absl::Seconds(1);
 
 void RaiseOpenFiles() {
   rlimit limit{kWantedOpenFiles, kWantedOpenFiles};
@@ -95,7 +97,12 @@ class Supervision {
       if (supervisor_.CheckUp()) {
         Mark("supervisor");
       }
-      absl::Time next = containerd_.NextLook(now);
+      if (DataFailed(now)) {
+        Say("the file system of the data failed and takes nothing more; the machine ends, and is "
+            "started again when the file that is its disk can be written");
+        break;
+      }
+      absl::Time next = std::min(containerd_.NextLook(now), next_look_);
       if (supervisor_started_) {
         next = std::min(next, supervisor_.NextLook(now));
       }
@@ -127,6 +134,17 @@ class Supervision {
   }
 
  private:
+  // btrfs cannot go on after it failed to write its own records, as it does when the host's disk
+  // has no room for them. Mounted anew it can.
+  bool DataFailed(absl::Time now) {
+    if (now < next_look_) {
+      return false;
+    }
+    next_look_ = now + kDataLook;
+    struct statvfs data {};
+    return ::statvfs(inside::kData, &data) == 0 && (data.f_flag & ST_RDONLY) != 0;
+  }
+
   void Mark(absl::string_view step) {
     if (ready_) {
       Say(absl::StrCat(step, " up again"));
@@ -197,6 +215,7 @@ class Supervision {
   UniqueFd signals_;
   Service containerd_;
   Service supervisor_;
+  absl::Time next_look_ = absl::InfinitePast();  // at the data's file system
   bool supervisor_started_ = false;
   bool ready_ = false;  // was both up once
   bool power_off_ = false;
@@ -212,8 +231,9 @@ absl::StatusOr<Supervision> MakeSupervision(const Plan& plan) {
   VIBE_ASSIGN_OR_RETURN(
       Service supervisor,
       MakeService("supervisor",
-                  SupervisorCommand(plan.programs,
-                                    {.uplink = plan.uplink, .host_addresses = plan.host_addresses}),
+                  SupervisorCommand(plan.programs, {.uplink = plan.uplink,
+                                                    .host_addresses = plan.host_addresses,
+                                                    .host_routes = plan.host_routes}),
                   fs::path(inside::kHost) / native::kSupervisorSocket));
   return Supervision(plan, std::move(signals), std::move(containerd), std::move(supervisor));
 }

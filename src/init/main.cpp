@@ -77,6 +77,7 @@ int RunDetached(Plan plan, UniqueFd report) {
     Say(absl::StrCat("no uplink: ", no_uplink, "; images must come with the apps"));
   }
   plan.host_addresses = HostAddresses();
+  plan.host_routes = HostRoutes();
   return RunHost(std::move(plan), *std::move(console), std::move(report));
 }
 

@@ -14,8 +14,10 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "base/file.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
+#include "network/network.h"
 
 namespace vibe::init {
 namespace {
@@ -43,6 +45,9 @@ constexpr Setting kSettings[] = {
     {"/proc/sys/net/ipv4/ip_forward", "1", false},
     {"/proc/sys/net/ipv6/conf/all/forwarding", "1", true},
     {"/proc/sys/net/ipv6/conf/default/forwarding", "1", true},
+    // What the firewall refuses has to hear so at once, however often it asks.
+    {"/proc/sys/net/ipv4/icmp_ratelimit", "0", false},
+    {"/proc/sys/net/ipv6/icmp/ratelimit", "0", true},
     // Services of one project talk freely: their packets need not pass the firewall's chains.
     {"/proc/sys/net/bridge/bridge-nf-call-iptables", "0", true},
     {"/proc/sys/net/bridge/bridge-nf-call-ip6tables", "0", true},
@@ -99,6 +104,15 @@ std::vector<std::string> HostAddresses() {
   }
   ::freeifaddrs(all);
   return addresses;
+}
+
+std::vector<std::string> HostRoutes() {
+  constexpr size_t kMaxText = 1 << 20, kMaxRoutes = 256;
+  const auto text = ReadFile("/proc/net/route", kMaxText);
+  std::vector<std::string> routes =
+      text.ok() ? network::RoutedRanges(*text) : std::vector<std::string>();
+  routes.resize(std::min(routes.size(), kMaxRoutes));
+  return routes;
 }
 
 std::string NoUplinkReason(const std::string& slirp4netns) {

@@ -16,6 +16,9 @@ absl::Status SetUpNetwork();
 // the host.
 std::vector<std::string> HostAddresses();
 
+// The ranges that this host has routes to, 256 at most, without the default route. On the host.
+std::vector<std::string> HostRoutes();
+
 // Why this host cannot give an uplink; empty when it can. On the host.
 std::string NoUplinkReason(const std::string& slirp4netns);
 

@@ -19,6 +19,7 @@ struct Plan {
   std::vector<vm::native::CgroupHierarchy> hierarchies;  // of the host
   bool uplink = false;
   std::vector<std::string> host_addresses;
+  std::vector<std::string> host_routes;
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 };
 

@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "manifest/nearest.h"
-#include "manifest/quantity.h"
 #include "manifest/section.h"
 
 namespace vibe::manifest {
@@ -57,23 +56,9 @@ std::vector<std::string> ReadTest(const Value& value, Diagnostics& diagnostics) 
 }
 
 void ReadDuration(Section& section, absl::string_view key, int64_t min, int64_t& milliseconds) {
-  const auto value = section.Find(key);
-  const auto text = value ? ReadText(*value, {.max = 64}, section.diagnostics()) : std::nullopt;
-  if (!text) {
-    return;
-  }
-  const std::optional<int64_t> duration = ParseDurationMs(*text);
-  if (!duration) {
-    section.diagnostics().Error(
-        value->place,
-        absl::StrCat("must be a duration with a unit, such as 500ms, 30s or 1m30s, not ",
-                     Quoted(*text)));
-  } else if (*duration < min || *duration > kMaxDurationMs) {
-    section.diagnostics().Error(value->place,
-                                absl::StrCat("must be ", min == 0 ? "" : "more than 0 and ",
-                                             "at most 24h, not ", Quoted(*text)));
-  } else {
-    milliseconds = *duration;
+  if (const auto value = section.Find(key)) {
+    milliseconds = ReadDurationMs(*value, min, kMaxDurationMs, "24h", section.diagnostics())
+                       .value_or(milliseconds);
   }
 }
 

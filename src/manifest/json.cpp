@@ -70,6 +70,21 @@ Json ToValue(const Healthcheck& check) {
   return json;
 }
 
+Json ToValue(const Hooks& hooks) {
+  const auto put = [](Json& json, const char* key, const std::optional<Hook>& hook) {
+    if (hook) {
+      json[key] = {{"command", hook->command}};
+      if (hook->timeout_ms != Hook().timeout_ms) {
+        json[key]["timeout"] = DurationText(hook->timeout_ms);
+      }
+    }
+  };
+  Json json = Json::object();
+  put(json, "preSave", hooks.pre_save);
+  put(json, "postRestore", hooks.post_restore);
+  return json;
+}
+
 const char* RestartName(Restart restart) {
   switch (restart) {
     case Restart::kNo:
@@ -95,6 +110,7 @@ Json ToValue(const Service& service) {
   if (service.healthcheck) {
     json["healthcheck"] = ToValue(*service.healthcheck);
   }
+  Put(json, "hooks", ToValue(service.hooks));
   Put(json, "workingDir", service.working_dir);
   Put(json, "user", service.user);
   Put(json, "restart", RestartName(service.restart));

@@ -44,6 +44,21 @@ struct Healthcheck {
   friend bool operator==(const Healthcheck&, const Healthcheck&) = default;
 };
 
+// A command that runs in the service's own container, as its user and with its environment.
+struct Hook {
+  std::vector<std::string> command;  // program and arguments, never empty
+  int64_t timeout_ms = 30'000;
+
+  friend bool operator==(const Hook&, const Hook&) = default;
+};
+
+struct Hooks {
+  std::optional<Hook> pre_save;      // before the instant of a snapshot
+  std::optional<Hook> post_restore;  // after the first start with data that a restore brought
+
+  friend bool operator==(const Hooks&, const Hooks&) = default;
+};
+
 struct Resources {
   double cpus = 0;           // 0: no limit
   int64_t memory_bytes = 0;  // 0: no limit
@@ -61,6 +76,7 @@ struct Service {
   std::vector<Mount> mounts;
   std::vector<std::string> depends_on;
   std::optional<Healthcheck> healthcheck;
+  Hooks hooks;
   std::string working_dir;
   std::string user;
   Restart restart = Restart::kOnFailure;

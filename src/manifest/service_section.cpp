@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "manifest/healthcheck_section.h"
+#include "manifest/hooks_section.h"
 #include "manifest/names.h"
 #include "manifest/quantity.h"
 #include "manifest/section.h"
@@ -405,6 +406,9 @@ ReadService ReadOne(const Value& value, Diagnostics& diagnostics) {
   ReadDependsOn(section, out);
   if (const auto healthcheck = section.Find("healthcheck")) {
     service.healthcheck = ReadHealthcheck(*healthcheck, diagnostics);
+  }
+  if (const auto hooks = section.Find("hooks")) {
+    service.hooks = ReadHooks(*hooks, diagnostics);
   }
   service.working_dir = ReadWorkingDir(section);
   service.user = ReadUser(section);

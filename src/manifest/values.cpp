@@ -106,6 +106,28 @@ std::optional<int64_t> ReadWhole(const Value& value, int64_t min, int64_t max,
   return number;
 }
 
+std::optional<int64_t> ReadDurationMs(const Value& value, int64_t min, int64_t max,
+                                      absl::string_view max_text, Diagnostics& diagnostics) {
+  const auto text = ReadText(value, {.max = 64}, diagnostics);
+  if (!text) {
+    return std::nullopt;
+  }
+  const std::optional<int64_t> duration = ParseDurationMs(*text);
+  if (!duration) {
+    diagnostics.Error(
+        value.place,
+        absl::StrCat("must be a duration with a unit, such as 500ms, 30s or 1m30s, not ",
+                     Quoted(*text)));
+    return std::nullopt;
+  }
+  if (*duration < min || *duration > max) {
+    diagnostics.Error(value.place, absl::StrCat("must be ", min == 0 ? "" : "more than 0 and ",
+                                                "at most ", max_text, ", not ", Quoted(*text)));
+    return std::nullopt;
+  }
+  return duration;
+}
+
 std::optional<size_t> ReadChoice(const Value& value, absl::Span<const absl::string_view> choices,
                                  Diagnostics& diagnostics) {
   const std::string must = absl::StrCat("must be ", absl::StrJoin(choices, " or "));

@@ -37,6 +37,10 @@ std::optional<bool> ReadBool(const Value& value, Diagnostics&);
 // Decimal, without quotes.
 std::optional<int64_t> ReadWhole(const Value& value, int64_t min, int64_t max, Diagnostics&);
 
+// A duration with a unit, in whole milliseconds; `max` as users write it is in the message.
+std::optional<int64_t> ReadDurationMs(const Value& value, int64_t min, int64_t max,
+                                      absl::string_view max_text, Diagnostics&);
+
 // The place of the word in `choices`.
 std::optional<size_t> ReadChoice(const Value& value, absl::Span<const absl::string_view> choices,
                                  Diagnostics&);

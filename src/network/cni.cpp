@@ -16,28 +16,32 @@ using Json = nlohmann::ordered_json;
 constexpr size_t kMaxMessage = 500;
 
 std::string Address4(const Endpoint& endpoint) {
-  return absl::StrCat(Ipv4Of(endpoint.project_index, endpoint.service_index), "/",
-                      SubnetOf(endpoint.project_index).prefix4);
+  return absl::StrCat(endpoint.pool.Ipv4Of(endpoint.project_index, endpoint.service_index), "/",
+                      Subnet().prefix4);
 }
 
 std::string Address6(const Endpoint& endpoint) {
-  return absl::StrCat(Ipv6Of(endpoint.project_index, endpoint.service_index), "/",
-                      SubnetOf(endpoint.project_index).prefix6);
+  return absl::StrCat(AddressPool::Ipv6Of(endpoint.project_index, endpoint.service_index), "/",
+                      Subnet().prefix6);
 }
 
 }  // namespace
 
 std::string CniConfig(const Endpoint& endpoint) {
-  const Subnet subnet = SubnetOf(endpoint.project_index);
+  const Subnet subnet = endpoint.pool.SubnetOf(endpoint.project_index);
   const Json ipam = {
       {"type", "static"},
       {"addresses",
        Json::array({{{"address", Address4(endpoint)}, {"gateway", subnet.ipv4_gateway}},
                     {{"address", Address6(endpoint)}, {"gateway", subnet.ipv6_gateway}}})},
       {"routes", Json::array({{{"dst", "0.0.0.0/0"}}, {{"dst", "::/0"}}})}};
-  const Json config = {{"cniVersion", "1.0.0"},   {"name", subnet.bridge}, {"type", "bridge"},
-                       {"bridge", subnet.bridge}, {"isGateway", true},     {"ipMasq", false},
-                       {"hairpinMode", false},    {"ipam", ipam}};
+  const std::string mac =
+      endpoint.pool.HardwareAddressOf(endpoint.project_index, endpoint.service_index);
+  const Json config = {{"cniVersion", "1.0.0"}, {"name", subnet.bridge},
+                       {"type", "bridge"},      {"bridge", subnet.bridge},
+                       {"isGateway", true},     {"ipMasq", false},
+                       {"hairpinMode", false},  {"runtimeConfig", {{"mac", mac}}},
+                       {"ipam", ipam}};
   return config.dump();
 }
 

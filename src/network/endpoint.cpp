@@ -10,8 +10,6 @@
 namespace vibe::network {
 namespace {
 
-constexpr int kMaxServices = 1000;  // of the 1021 addresses that a /22 has left
-
 absl::Status Check(const Endpoint& endpoint) {
   const bool name_ok = !endpoint.name.empty() && endpoint.name.size() <= 63 &&
                        absl::c_all_of(endpoint.name, [](char c) {
@@ -34,7 +32,7 @@ bool HasPlannedAddress(const std::filesystem::path& netns, const Endpoint& endpo
     return absl::OkStatus();
   });
   return entered.ok() && address.ok() &&
-         *address == Ipv4Of(endpoint.project_index, endpoint.service_index);
+         *address == endpoint.pool.Ipv4Of(endpoint.project_index, endpoint.service_index);
 }
 
 absl::Status PrepareNamespace() {
@@ -52,7 +50,8 @@ absl::StatusOr<std::string> AddEndpoint(const NetworkPaths& paths, const Endpoin
   {
     // Services of one project start at the same time: one of them makes the bridge.
     VIBE_ASSIGN_OR_RETURN(const UniqueFd lock, LockNamespaces(paths.namespaces));
-    VIBE_ASSIGN_OR_RETURN(bridge_is_new, MakeBridge(SubnetOf(endpoint.project_index)));
+    VIBE_ASSIGN_OR_RETURN(bridge_is_new,
+                          MakeBridge(endpoint.pool.SubnetOf(endpoint.project_index)));
   }
   if (!bridge_is_new && IsNetNamespace(netns) && HasPlannedAddress(netns, endpoint)) {
     if (on_namespace) {
@@ -89,7 +88,7 @@ absl::Status RemoveBridge(int project_index) {
   if (project_index < 0 || project_index >= kMaxProjects) {
     return absl::InvalidArgumentError(absl::StrCat("no such project: ", project_index));
   }
-  return DeleteBridge(SubnetOf(project_index).bridge);
+  return DeleteBridge(AddressPool().SubnetOf(project_index).bridge);
 }
 
 }  // namespace vibe::network

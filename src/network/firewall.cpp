@@ -1,8 +1,14 @@
+#include <arpa/inet.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <iterator>
+#include <set>
+#include <tuple>
+#include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -14,100 +20,109 @@
 namespace vibe::network {
 namespace {
 
-// Wherever the internet is granted, these are not the internet: this host, other projects,
-// neighbours by link, cloud metadata, multicast and what is reserved.
-const char* const kRefused4[] = {"0.0.0.0/8",      "10.64.0.0/10", "127.0.0.0/8",
-                                 "169.254.0.0/16", "224.0.0.0/4",  "240.0.0.0/4"};
-const char* const kRefused6[] = {"::/127", "fd00:ec2::254/128", "fd76:6962:65::/48", "fe80::/10",
-                                 "ff00::/8"};
+// Wherever the internet is granted, these are not the internet: this host, other projects (whose
+// pool is added), neighbours by link, cloud metadata, multicast and what is reserved.
+const char* const kRefused4[] = {"0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4",
+                                 "240.0.0.0/4"};
+const char* const kRefused6[] = {"::/127", "fd00:ec2::254/128", kPool6, "fe80::/10", "ff00::/8"};
 
-// $0 internet, $1 same bridge, $2 and $3 sources, $4 and $5 refused, $6 and $7 nameservers: sets'
-// contents.
-constexpr char kSets[] = R"(table inet vibe
+constexpr char kHead[] = R"(table inet vibe
 delete table inet vibe
-table inet vibe {
+table bridge vibe
+delete table bridge vibe
+)";
+
+// $0 internet, $1 same bridge, $2 and $3 refused, $4 and $5 nameservers: sets' contents. $6 the
+// rules for the internet.
+//
+// All base chains drop what no rule takes: while nft puts new chains in the place of old ones there
+// may be moments in which a chain has no rules yet, or none any more, and these are to lose packets
+// and not to let them through.
+//
+// `check_route` refuses what has no route before the kernel does: its own answer does not end the
+// connecting of a program. Link-local addresses are refused by ICMP since the kernel sends them no
+// resets.
+//
+// Same-bridge packets come by `forward` only where the kernel hands bridged packets to the
+// firewall. Nothing of a project is accepted because its connection is known: what the user took
+// back ends for connections that are open already.
+constexpr char kInet[] = R"(table inet vibe {
   set internet {
     type ifname$0
   }
   set same_bridge {
     type ifname . ifname$1
   }
-  set sources4 {
-    type ifname . ipv4_addr
-    flags interval$2
-  }
-  set sources6 {
-    type ifname . ipv6_addr
-    flags interval$3
-  }
   set refused4 {
     type ipv4_addr
     flags interval
-    auto-merge$4
+    auto-merge$2
   }
   set refused6 {
     type ipv6_addr
     flags interval
-    auto-merge$5
+    auto-merge$3
   }
   set nameservers4 {
-    type ipv4_addr$6
+    type ipv4_addr$4
   }
   set nameservers6 {
-    type ipv6_addr$7
+    type ipv6_addr$5
   }
-)";
 
-// A bridge that no set lists yet gets nothing: every rule for it is a refusal. Same-bridge packets
-// come by here only where the kernel hands bridged packets to the firewall.
-constexpr char kChains[] = R"(
   chain prerouting {
-    type filter hook prerouting priority raw; policy accept;
-    iifname "vibe-*" jump check_source
+    type filter hook prerouting priority mangle; policy accept;
+    iifname "vibe-*" jump check_route
   }
-  chain check_source {
-    iifname . ip saddr @sources4 return
-    iifname . ip6 saddr @sources6 return
-    ip6 saddr { ::, fe80::/10 } icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } return
-    drop
+  chain check_route {
+    fib daddr type unreachable goto refuse
+    fib daddr type unicast fib daddr oif missing goto refuse
   }
-
   chain forward {
-    type filter hook forward priority filter; policy accept;
+    type filter hook forward priority filter; policy drop;
     iifname "vibe-*" goto from_project
     oifname "vibe-*" goto to_project
+    accept
   }
-  chain from_project {
-    ct state established,related accept
-    iifname . oifname @same_bridge accept
-    oifname "vibe-*" goto refuse
-$0    goto refuse
-  }
-  chain to_project {
-    ct state established,related accept
-    goto refuse
-  }
-
   chain input {
-    type filter hook input priority filter; policy accept;
+    type filter hook input priority filter; policy drop;
     iifname "vibe-*" goto to_machine
+    accept
   }
   chain to_machine {
     ct state established,related accept
     icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
     goto refuse
   }
-
   chain refuse {
+    ip6 daddr fe80::/10 reject with icmpx type admin-prohibited
     meta l4proto tcp reject with tcp reset
     reject with icmpx type admin-prohibited
   }
+$6}
 )";
 
-constexpr char kToUplink[] = R"(    iifname @internet oifname "$0" goto to_internet
+constexpr char kNoUplink[] = R"(
+  chain from_project {
+    iifname . oifname @same_bridge accept
+    goto refuse
+  }
+  chain to_project {
+    goto refuse
+  }
 )";
 
-constexpr char kUplinkChains[] = R"(
+// $0 uplink, $1 pool of IPv4, $2 of IPv6.
+constexpr char kUplink[] = R"(
+  chain from_project {
+    iifname . oifname @same_bridge accept
+    iifname @internet oifname "$0" goto to_internet
+    goto refuse
+  }
+  chain to_project {
+    iifname "$0" oifname @internet ct state established,related accept
+    goto refuse
+  }
   chain to_internet {
     ip daddr @nameservers4 meta l4proto { tcp, udp } th dport 53 accept
     ip6 daddr @nameservers6 meta l4proto { tcp, udp } th dport 53 accept
@@ -117,13 +132,73 @@ constexpr char kUplinkChains[] = R"(
   }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr 10.64.0.0/10 oifname "$0" masquerade
-    ip6 saddr fd76:6962:65::/48 oifname "$0" masquerade
+    ip saddr $1 oifname "$0" masquerade
+    ip6 saddr $2 oifname "$0" masquerade
   }
 )";
 
+// $0 and $1 hardware addresses with the addresses that may come from them, $2 with those that they
+// may say are theirs (@nh,384,128 is the target of an IPv6 neighbour's advertisement; nft 1.0.6 has
+// no word for it): sets' contents. The kernel of a service writes the hardware address; the service
+// cannot change it.
+constexpr char kBridge[] = R"(table bridge vibe {
+  set sources4 {
+    type ether_addr . ipv4_addr$0
+  }
+  set sources6 {
+    type ether_addr . ipv6_addr$1
+  }
+  set targets6 {
+    typeof ether saddr . @nh,384,128$2
+  }
+
+  chain prerouting {
+    type filter hook prerouting priority -300; policy drop;
+    ether type ip ether saddr . ip saddr @sources4 accept
+    ether type arp ether saddr . arp saddr ip @sources4 arp saddr ether . arp saddr ip @sources4 accept
+    icmpv6 type nd-neighbor-advert ether saddr . @nh,384,128 != @targets6 drop
+    ether type ip6 ether saddr . ip6 saddr @sources6 accept
+  }
+}
+)";
+
+// What the tables have of projects: the only sets that change while they are there.
+struct Lists {
+  std::set<std::string> internet, same_bridge, sources4, sources6, targets6;
+};
+
+// An address as the number that its bytes make.
+std::string Number6(const std::string& address) {
+  in6_addr bytes{};
+  ::inet_pton(AF_INET6, address.c_str(), &bytes);
+  return absl::StrCat("0x", absl::BytesToHexString(absl::string_view(
+                                reinterpret_cast<const char*>(bytes.s6_addr), sizeof bytes)));
+}
+
+Lists ListsOf(const std::vector<FirewallProject>& projects, const AddressPool& pool) {
+  Lists lists;
+  for (const FirewallProject& project : projects) {
+    const std::string bridge = absl::StrCat("\"", pool.SubnetOf(project.index).bridge, "\"");
+    if (project.internet) {
+      lists.internet.insert(bridge);
+    }
+    lists.same_bridge.insert(absl::StrCat(bridge, " . ", bridge));
+    for (int service = 0; service < project.services; ++service) {
+      const std::string hardware = pool.HardwareAddressOf(project.index, service);
+      lists.sources4.insert(absl::StrCat(hardware, " . ", pool.Ipv4Of(project.index, service)));
+      for (const std::string& address : {AddressPool::Ipv6Of(project.index, service),
+                                         pool.LinkLocalOf(project.index, service)}) {
+        lists.sources6.insert(absl::StrCat(hardware, " . ", address));
+        lists.targets6.insert(absl::StrCat(hardware, " . ", Number6(address)));
+      }
+    }
+  }
+  return lists;
+}
+
 // nft refuses an empty list of elements.
-std::string Elements(const std::vector<std::string>& elements) {
+template <typename List>
+std::string Elements(const List& elements) {
   return elements.empty()
              ? ""
              : absl::StrCat("\n    elements = { ", absl::StrJoin(elements, ", "), " }");
@@ -150,6 +225,32 @@ std::vector<std::string> OfFamily(const std::vector<std::string>& addresses, boo
   return chosen;
 }
 
+void AppendChange(absl::string_view verb, absl::string_view set, const std::set<std::string>& from,
+                  const std::set<std::string>& without, std::string& text) {
+  std::vector<std::string> elements;
+  std::set_difference(from.begin(), from.end(), without.begin(), without.end(),
+                      std::back_inserter(elements));
+  if (!elements.empty()) {
+    absl::StrAppend(&text, verb, " element ", set, " { ", absl::StrJoin(elements, ", "), " }\n");
+  }
+}
+
+// `before` and `after` without what they share.
+void RemoveShared(std::vector<FirewallProject>& before, std::vector<FirewallProject>& after) {
+  const auto by_index = [](const FirewallProject& a, const FirewallProject& b) {
+    return std::tie(a.index, a.services, a.internet) < std::tie(b.index, b.services, b.internet);
+  };
+  std::sort(before.begin(), before.end(), by_index);
+  std::sort(after.begin(), after.end(), by_index);
+  std::vector<FirewallProject> gone, come;
+  std::set_difference(before.begin(), before.end(), after.begin(), after.end(),
+                      std::back_inserter(gone), by_index);
+  std::set_difference(after.begin(), after.end(), before.begin(), before.end(),
+                      std::back_inserter(come), by_index);
+  before = std::move(gone);
+  after = std::move(come);
+}
+
 std::string FindNft() {
   // A daemon that a user's session started often has no sbin in its PATH.
   for (const char* path : {"/usr/sbin/nft", "/sbin/nft"}) {
@@ -164,32 +265,40 @@ std::string FindNft() {
 
 std::string FirewallText(const std::vector<FirewallProject>& projects,
                          const FirewallOptions& options) {
-  std::vector<FirewallProject> sorted = projects;
-  std::sort(sorted.begin(), sorted.end(),
-            [](const auto& a, const auto& b) { return a.index < b.index; });
-  std::vector<std::string> internet, same_bridge, sources4, sources6;
-  for (const FirewallProject& project : sorted) {
-    const Subnet subnet = SubnetOf(project.index);
-    const std::string bridge = absl::StrCat("\"", subnet.bridge, "\"");
-    if (project.internet) {
-      internet.push_back(bridge);
-    }
-    same_bridge.push_back(absl::StrCat(bridge, " . ", bridge));
-    sources4.push_back(absl::StrCat(bridge, " . ", subnet.ipv4_subnet));
-    sources6.push_back(absl::StrCat(bridge, " . ", subnet.ipv6_subnet));
-  }
-  std::string text = absl::Substitute(
-      kSets, Elements(internet), Elements(same_bridge), Elements(sources4), Elements(sources6),
-      Merged(kRefused4, options.blocked4), Merged(kRefused6, options.blocked6),
-      Elements(OfFamily(options.nameservers, false)),
-      Elements(OfFamily(options.nameservers, true)));
-  const bool uplink = !options.uplink.empty();
-  absl::StrAppend(
-      &text, absl::Substitute(kChains, uplink ? absl::Substitute(kToUplink, options.uplink) : ""));
-  if (uplink) {
-    absl::StrAppend(&text, absl::Substitute(kUplinkChains, options.uplink));
-  }
-  return text + "}\n";
+  const Lists lists = ListsOf(projects, options.pool);
+  std::vector<std::string> blocked4 = {options.pool.ipv4()};
+  blocked4.insert(blocked4.end(), options.blocked4.begin(), options.blocked4.end());
+  const std::string uplink = options.uplink.empty() ? kNoUplink
+                                                    : absl::Substitute(kUplink, options.uplink,
+                                                                       options.pool.ipv4(), kPool6);
+  return absl::StrCat(
+      kHead,
+      absl::Substitute(kInet, Elements(lists.internet), Elements(lists.same_bridge),
+                       Merged(kRefused4, blocked4), Merged(kRefused6, options.blocked6),
+                       Elements(OfFamily(options.nameservers, false)),
+                       Elements(OfFamily(options.nameservers, true)), uplink),
+      absl::Substitute(kBridge, Elements(lists.sources4), Elements(lists.sources6),
+                       Elements(lists.targets6)));
+}
+
+std::string FirewallChange(const std::vector<FirewallProject>& before,
+                           const std::vector<FirewallProject>& after,
+                           const FirewallOptions& options) {
+  std::vector<FirewallProject> gone = before, come = after;
+  RemoveShared(gone, come);
+  const Lists old_lists = ListsOf(gone, options.pool);
+  const Lists new_lists = ListsOf(come, options.pool);
+  std::string text;
+  const auto change = [&](absl::string_view set, const std::set<std::string> Lists::*list) {
+    AppendChange("delete", set, old_lists.*list, new_lists.*list, text);
+    AppendChange("add", set, new_lists.*list, old_lists.*list, text);
+  };
+  change("inet vibe internet", &Lists::internet);
+  change("inet vibe same_bridge", &Lists::same_bridge);
+  change("bridge vibe sources4", &Lists::sources4);
+  change("bridge vibe sources6", &Lists::sources6);
+  change("bridge vibe targets6", &Lists::targets6);
+  return text;
 }
 
 absl::Status ApplyFirewall(const std::string& text) {

@@ -8,8 +8,8 @@
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/strand.hpp>
 #include <memory>
+#include <string>
 #include <utility>
 
 namespace vibe::relay {
@@ -20,8 +20,8 @@ using Protocol = asio::generic::stream_protocol;
 using Socket = Protocol::socket;
 using boost::system::error_code;
 
-// One direction moves this many buffers before it lets other connections run.
-constexpr int kBuffersPerTurn = 16;
+// One direction moves this much before it lets other connections run.
+constexpr size_t kBytesPerTurn = 1 << 20;
 
 sa_family_t FamilyOf(int fd) {
   sockaddr_storage address{};
@@ -52,35 +52,43 @@ bool PeerIsGone(int fd, sa_family_t family) {
 #endif
 }
 
-// All members are touched on the strand that both sockets share.
+// What a thread reads into first: a direction has a buffer of its own only while the other side
+// does not take what came.
+char* Scratch() {
+  static thread_local std::unique_ptr<char[]> scratch(new char[kBufferBytes]);
+  return scratch.get();
+}
+
+bool WouldBlock(const error_code& error) {
+  return error == asio::error::would_block || error == asio::error::try_again;
+}
+
+// All of it happens on the context's one thread.
 class Pair : public std::enable_shared_from_this<Pair> {
  public:
-  Pair(asio::io_context& context, std::function<void()> done)
-      : strand_(asio::make_strand(context)),
-        sides_{Side(strand_), Side(strand_)},
+  Pair(asio::io_context& context, std::shared_ptr<Traffic> traffic, std::function<void()> done)
+      : context_(context),
+        sides_{Side(context), Side(context)},
+        traffic_(traffic ? std::move(traffic) : std::make_shared<Traffic>()),
         done_(std::move(done)) {}
 
   void Start(UniqueFd a, UniqueFd b) {
-    const bool assigned = Assign(sides_[0], std::move(a)) && Assign(sides_[1], std::move(b));
-    asio::post(strand_, [self = shared_from_this(), assigned] {
-      if (!assigned) {
-        self->Abort();
-        return;
-      }
-      self->Pump(0);
-      self->Pump(1);
-    });
+    if (!Assign(sides_[0], std::move(a)) || !Assign(sides_[1], std::move(b))) {
+      asio::post(context_, [self = shared_from_this()] { self->Abort(); });
+      return;
+    }
+    Pump(0);
+    Pump(1);
   }
 
  private:
   // A socket, and the direction that starts at it.
   struct Side {
-    explicit Side(const asio::strand<asio::io_context::executor_type>& strand) : socket(strand) {}
+    explicit Side(asio::io_context& context) : socket(context) {}
     Socket socket;
     sa_family_t family = AF_UNSPEC;
-    std::unique_ptr<char[]> buffer;
-    size_t begin = 0;  // bytes [begin, end) are read and not yet written to the other side
-    size_t end = 0;
+    std::string pending;  // read, and from `begin` on not yet written to the other side
+    size_t begin = 0;
     bool finished = false;  // its end of stream has been passed on
     bool watched = false;   // a wait for errors is pending
   };
@@ -99,53 +107,70 @@ class Pair : public std::enable_shared_from_this<Pair> {
 
   void Pump(int from) {
     Side& source = sides_[from];
-    Side& target = sides_[1 - from];
-    for (int turn = 0; turn < kBuffersPerTurn; ++turn) {
-      if (closed_ || source.finished) {
-        return;
-      }
-      if (source.begin == source.end && !Fill(from)) {
+    for (size_t moved = 0; moved < kBytesPerTurn;) {
+      if (closed_ || source.finished || (!source.pending.empty() && !Flush(from))) {
         return;
       }
       error_code error;
-      source.begin += target.socket.write_some(
-          asio::buffer(source.buffer.get() + source.begin, source.end - source.begin), error);
-      if (error == asio::error::would_block || error == asio::error::try_again) {
-        // Nobody reads from the source now, so a reset there would go unseen.
-        Watch(from);
-        Await(target.socket, Socket::wait_write, from);
+      const size_t count = source.socket.read_some(asio::buffer(Scratch(), kBufferBytes), error);
+      if (WouldBlock(error)) {
+        Await(source.socket, Socket::wait_read, from);
         return;
       }
       if (error) {
-        Abort();
+        error == asio::error::eof ? Finish(from) : Abort();
         return;
       }
+      if (!Pass(from, Scratch(), count)) {
+        return;
+      }
+      moved += count;
     }
-    asio::post(strand_, [self = shared_from_this(), from] { self->Pump(from); });
+    asio::post(context_, [self = shared_from_this(), from] { self->Pump(from); });
   }
 
-  // Whether there are bytes to write. If not, what comes next is arranged for already.
-  bool Fill(int from) {
+  // Whether all was written. If not, what comes next is arranged for already.
+  bool Pass(int from, const char* bytes, size_t size) {
     Side& source = sides_[from];
-    if (!source.buffer) {
-      source.buffer.reset(new char[kBufferBytes]);
+    const size_t count = Write(from, bytes, size);
+    if (closed_ || count == size) {
+      return !closed_;
     }
-    error_code error;
+    source.pending.assign(bytes + count, size - count);
     source.begin = 0;
-    source.end = source.socket.read_some(asio::buffer(source.buffer.get(), kBufferBytes), error);
-    if (!error) {
-      return true;
-    }
-    source.end = 0;
-    source.buffer.reset();
-    if (error == asio::error::would_block || error == asio::error::try_again) {
-      Await(source.socket, Socket::wait_read, from);
-    } else if (error == asio::error::eof) {
-      Finish(from);
-    } else {
-      Abort();
-    }
+    AwaitRoom(from);
     return false;
+  }
+
+  bool Flush(int from) {
+    Side& source = sides_[from];
+    source.begin +=
+        Write(from, source.pending.data() + source.begin, source.pending.size() - source.begin);
+    if (closed_) {
+      return false;
+    }
+    if (source.begin < source.pending.size()) {
+      AwaitRoom(from);
+      return false;
+    }
+    std::string().swap(source.pending);
+    return true;
+  }
+
+  size_t Write(int from, const char* bytes, size_t size) {
+    error_code error;
+    const size_t count = sides_[1 - from].socket.write_some(asio::buffer(bytes, size), error);
+    if (error && !WouldBlock(error)) {
+      Abort();
+      return 0;
+    }
+    (from == 0 ? traffic_->from_a : traffic_->from_b).fetch_add(count, std::memory_order_relaxed);
+    return count;
+  }
+
+  void AwaitRoom(int from) {
+    Watch(from);  // nobody reads from the source now, so a reset there would go unseen
+    Await(sides_[1 - from].socket, Socket::wait_write, from);
   }
 
   void Finish(int from) {
@@ -218,23 +243,26 @@ class Pair : public std::enable_shared_from_this<Pair> {
     for (Side& side : sides_) {
       error_code ignored;
       side.socket.close(ignored);
-      side.buffer.reset();
+      std::string().swap(side.pending);
     }
     if (done_) {
       std::exchange(done_, nullptr)();
     }
   }
 
-  asio::strand<asio::io_context::executor_type> strand_;
+  asio::io_context& context_;
   std::array<Side, 2> sides_;
+  const std::shared_ptr<Traffic> traffic_;
   std::function<void()> done_;
   bool closed_ = false;
 };
 
 }  // namespace
 
-void StartRelay(asio::io_context& context, UniqueFd a, UniqueFd b, std::function<void()> done) {
-  std::make_shared<Pair>(context, std::move(done))->Start(std::move(a), std::move(b));
+void StartRelay(asio::io_context& context, UniqueFd a, UniqueFd b, std::shared_ptr<Traffic> traffic,
+                std::function<void()> done) {
+  std::make_shared<Pair>(context, std::move(traffic), std::move(done))
+      ->Start(std::move(a), std::move(b));
 }
 
 void ResetAndClose(UniqueFd fd) {

@@ -7,8 +7,11 @@
 // idle.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <memory>
 
 #include "base/unique_fd.h"
 
@@ -18,13 +21,19 @@ class io_context;
 
 namespace vibe::relay {
 
-inline constexpr size_t kBufferBytes = 64 << 10;
+inline constexpr size_t kBufferBytes = 256 << 10;
 
-// Takes both fds and starts; returns at once. `done` (may be empty) is called once, on a thread
-// that runs `context`, after both fds are closed. Any number of threads may run `context`.
-// Destroying the context closes what is still open without calling `done`.
+// Bytes that were passed on, of all connections that share it.
+struct Traffic {
+  std::atomic<uint64_t> from_a{0}, from_b{0};
+};
+
+// Takes both fds and starts; returns at once. `context` is run by one thread, and this is called
+// from a handler of it or before it runs. `traffic` may be null. `done` (may be empty) is called
+// once, on that thread, after both fds are closed. Destroying the context closes what is still open
+// without calling `done`.
 void StartRelay(boost::asio::io_context& context, UniqueFd a, UniqueFd b,
-                std::function<void()> done = {});
+                std::shared_ptr<Traffic> traffic, std::function<void()> done = {});
 
 // Closes a connected socket so that a TCP peer sees a reset and not the end of the stream.
 void ResetAndClose(UniqueFd fd);

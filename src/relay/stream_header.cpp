@@ -10,7 +10,8 @@
 namespace vibe::relay {
 namespace {
 
-constexpr absl::string_view kVerb = "CONNECT";
+constexpr absl::string_view kTcpVerb = "CONNECT";
+constexpr absl::string_view kUdpVerb = "DATAGRAMS";
 
 bool IsName(absl::string_view text) {
   return !text.empty() && text.size() <= 128 && std::all_of(text.begin(), text.end(), [](char c) {
@@ -21,7 +22,8 @@ bool IsName(absl::string_view text) {
 }  // namespace
 
 std::string FormatHeader(const StreamHeader& header) {
-  return absl::StrCat(kVerb, " ", header.project_id, " ", header.service, " ", header.port, "\n");
+  return absl::StrCat(header.protocol == Protocol::kTcp ? kTcpVerb : kUdpVerb, " ",
+                      header.project_id, " ", header.service, " ", header.port, "\n");
 }
 
 absl::StatusOr<StreamHeader> ParseHeader(absl::string_view line) {
@@ -29,8 +31,10 @@ absl::StatusOr<StreamHeader> ParseHeader(absl::string_view line) {
     return absl::InvalidArgumentError("the stream header is too long");
   }
   const std::vector<absl::string_view> parts = absl::StrSplit(line, ' ');
-  if (parts.size() != 4 || parts[0] != kVerb || !IsName(parts[1]) || !IsName(parts[2])) {
-    return absl::InvalidArgumentError("the stream header is not CONNECT PROJECT SERVICE PORT");
+  if (parts.size() != 4 || (parts[0] != kTcpVerb && parts[0] != kUdpVerb) || !IsName(parts[1]) ||
+      !IsName(parts[2])) {
+    return absl::InvalidArgumentError(
+        "the stream header is not CONNECT or DATAGRAMS, and PROJECT SERVICE PORT");
   }
   // SimpleAtoi also takes signs and blanks, which no writer of ours makes.
   uint32_t port = 0;
@@ -39,7 +43,8 @@ absl::StatusOr<StreamHeader> ParseHeader(absl::string_view line) {
   if (!digits || !absl::SimpleAtoi(parts[3], &port) || port == 0 || port > 65535) {
     return absl::InvalidArgumentError("the stream header's port is not between 1 and 65535");
   }
-  return StreamHeader{std::string(parts[1]), std::string(parts[2]), static_cast<uint16_t>(port)};
+  return StreamHeader{std::string(parts[1]), std::string(parts[2]), static_cast<uint16_t>(port),
+                      parts[0] == kTcpVerb ? Protocol::kTcp : Protocol::kUdp};
 }
 
 }  // namespace vibe::relay

@@ -1,7 +1,16 @@
 // The first line of a forwarded connection, sent by the host on a stream to rpc::kForwardPort:
-//   "CONNECT <project id> <service> <port>\n"
-// answered by the machine with "OK\n", after which bytes flow both ways, or "ERR <message>\n" and
-// the end. Lines are at most kMaxHeaderBytes long. Pure and thread-safe.
+//   "CONNECT <project id> <service> <port>\n"    a TCP connection
+//   "DATAGRAMS <project id> <service> <port>\n"  a flow of UDP datagrams
+// The machine answers with one line and
+//   "OK\n"             bytes flow both ways on this stream: those of the connection, or datagrams
+//   as in
+//                      relay/datagram_stream.h
+//   "FD\n"             the connection's own socket comes along (SCM_RIGHTS); this stream is ready
+//   for
+//                      the next line of the host. Only where host and machine share a kernel, and
+//                      only to CONNECT: the supervisor does it when the stream is a unix socket
+//   "ERR <message>\n"  the end
+// Lines are at most kMaxHeaderBytes long. Pure and thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +23,18 @@ namespace vibe::relay {
 
 inline constexpr size_t kMaxHeaderBytes = 256;
 
+// The first answers; both are kAnswerBytes long.
+inline constexpr char kOk[] = "OK\n";
+inline constexpr char kDescriptor[] = "FD\n";
+inline constexpr size_t kAnswerBytes = 3;
+
+enum class Protocol { kTcp, kUdp };
+
 struct StreamHeader {
   std::string project_id;
   std::string service;
   uint16_t port = 0;
+  Protocol protocol = Protocol::kTcp;
 };
 
 std::string FormatHeader(const StreamHeader& header);

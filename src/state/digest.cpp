@@ -29,6 +29,8 @@ namespace {
 
 constexpr char kTreeDomain[] = "vibe-tree-1\n";
 constexpr char kStateDomain[] = "vibe-state-1\n";
+constexpr size_t kNameCost = 64;           // of a name in memory, beside its bytes
+constexpr size_t kLeastNames = 16 << 10;   // bytes of names that a level takes at once
 constexpr ino_t kEmptySubvolumeInode = 2;  // what a btrfs snapshot has where a subvolume was
 
 struct DirectoryCloser {
@@ -68,10 +70,13 @@ class TreeWalk {
  private:
   struct Level {
     std::string name;
-    dev_t device;
-    ino_t inode;
-    std::vector<std::string> entries;
+    dev_t device = 0;
+    ino_t inode = 0;
+    std::vector<std::string> entries;  // a part of the directory's, in order
     size_t next = 0;
+    size_t memory = 0;  // of the entries
+    std::string last;   // of the entries; with `more` set, others come after it
+    bool more = false;
   };
 
   absl::Status Walk(int root) {
@@ -85,7 +90,7 @@ class TreeWalk {
     VIBE_RETURN_IF_ERROR(Enter("", inode));
     while (!levels_.empty()) {
       if (levels_.back().next == levels_.back().entries.size()) {
-        VIBE_RETURN_IF_ERROR(Leave());
+        VIBE_RETURN_IF_ERROR(levels_.back().more ? List(levels_.back()) : Leave());
         continue;
       }
       if (stop_.stop_requested()) {
@@ -100,7 +105,20 @@ class TreeWalk {
 
   // `current_` is the directory.
   absl::Status Enter(std::string name, const struct stat& inode) {
-    Level level{std::move(name), inode.st_dev, inode.st_ino, {}};
+    Level level;
+    level.name = std::move(name);
+    level.device = inode.st_dev;
+    level.inode = inode.st_ino;
+    levels_.push_back(std::move(level));
+    if (levels_.size() > static_cast<size_t>(limits_.max_depth)) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("folders are nested deeper than ", limits_.max_depth));
+    }
+    return List(levels_.back());
+  }
+
+  // Takes the level's next names, as many as there is memory for. `current_` is its directory.
+  absl::Status List(Level& level) {
     std::unique_ptr<DIR, DirectoryCloser> listing;
     {
       VIBE_ASSIGN_OR_RETURN(UniqueFd fd, OpenDirectory(current_.get(), "."));
@@ -110,14 +128,27 @@ class TreeWalk {
       }
       fd.release();
     }
+    Drop(level);
+    const size_t room =
+        std::max(kLeastNames, limits_.name_memory - std::min(limits_.name_memory, memory_));
+    std::vector<std::string>& names = level.entries;  // a heap: the greatest is in front
+    std::string end;                                  // the smallest that there was no room for
+    uint64_t count = result_.entries;
     errno = 0;
     while (const dirent* entry = ::readdir(listing.get())) {  // NOLINT(concurrency-mt-unsafe)
-      const absl::string_view entry_name = entry->d_name;
-      if (entry_name != "." && entry_name != "..") {
-        level.entries.emplace_back(entry_name);
-        if (level.entries.size() + result_.entries > limits_.max_entries) {
-          return absl::ResourceExhaustedError(
-              absl::StrCat("there are more than ", limits_.max_entries, " files"));
+      const absl::string_view name = entry->d_name;
+      if (name != "." && name != ".." && name > level.last && (end.empty() || name < end)) {
+        if (++count > limits_.max_entries) {
+          return TooMany();
+        }
+        names.emplace_back(name);
+        std::push_heap(names.begin(), names.end());
+        level.memory += name.size() + kNameCost;
+        while (level.memory > room && names.size() > 1) {
+          std::pop_heap(names.begin(), names.end());
+          end = std::move(names.back());
+          names.pop_back();
+          level.memory -= end.size() + kNameCost;
         }
       }
       errno = 0;
@@ -125,17 +156,30 @@ class TreeWalk {
     if (errno != 0) {
       return ErrnoError(errno, "list");
     }
-    std::sort(level.entries.begin(), level.entries.end());
-    levels_.push_back(std::move(level));
-    if (levels_.size() > static_cast<size_t>(limits_.max_depth)) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("folders are nested deeper than ", limits_.max_depth));
+    std::sort_heap(names.begin(), names.end());
+    memory_ += level.memory;
+    level.more = !end.empty();
+    if (level.more) {
+      level.last = names.back();
     }
     return absl::OkStatus();
   }
 
+  void Drop(Level& level) {
+    memory_ -= level.memory;
+    level.memory = 0;
+    level.next = 0;
+    level.entries.clear();
+  }
+
+  absl::Status TooMany() const {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("there are more than ", limits_.max_entries, " files"));
+  }
+
   absl::Status Leave() {
     encoder_.Byte('u');
+    Drop(levels_.back());
     levels_.pop_back();
     if (levels_.empty()) {
       return absl::OkStatus();
@@ -168,8 +212,7 @@ class TreeWalk {
     }
     const uint64_t number = ++result_.entries;
     if (result_.entries > limits_.max_entries) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("there are more than ", limits_.max_entries, " files"));
+      return TooMany();
     }
     if (!directory && inode.st_nlink > 1) {
       const auto [first, inserted] = first_links_.emplace(inode.st_ino, number);
@@ -178,6 +221,10 @@ class TreeWalk {
         encoder_.Bytes(entry_);
         encoder_.U64(first->second);
         return absl::OkStatus();
+      }
+      if (first_links_.size() > limits_.max_linked) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat("more than ", limits_.max_linked, " files have several names"));
       }
     }
     return directory ? Directory(inode) : File(inode);
@@ -310,6 +357,7 @@ class TreeWalk {
   dev_t device_ = 0;
   UniqueFd current_;  // the directory of levels_.back()
   std::vector<Level> levels_;
+  size_t memory_ = 0;  // of all levels' entries
   std::string entry_;
   std::unordered_map<ino_t, uint64_t> first_links_;  // inode with several links → its first entry
 };

@@ -4,8 +4,9 @@
 // numbers and where the holes of a sparse file are do not count; sockets and fifos are left out.
 // docs/formats/state.md has the encoding.
 //
-// The tree must not change meanwhile: give it a read-only snapshot. Holes cost nothing. Memory: the
-// names of the directories on the way down, and 40 bytes for each file with several links.
+// The tree must not change meanwhile: give it a read-only snapshot. Holes cost nothing. Memory, in
+// any tree: names as DigestLimits says (a larger directory is listed several times, a part of its
+// names each), and some 50 bytes for each file with several links.
 // Thread-safe.
 #pragma once
 
@@ -22,6 +23,8 @@ struct DigestLimits {
   int max_depth = 4096;                   // directories below each other
   uint64_t max_entries = 50'000'000;      // of the whole tree
   uint64_t max_xattr_bytes = 1ULL << 20;  // of one file
+  uint64_t max_linked = 4'000'000;        // files with several links
+  size_t name_memory = 64ULL << 20;       // bytes; 16 KiB of each level at most come on top
 };
 
 struct TreeDigest {

@@ -2,8 +2,11 @@
 
 #ifdef VIBE_STATE_FAULTS
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <string>
 
 #include "absl/strings/numbers.h"
@@ -13,32 +16,44 @@
 namespace vibe::state {
 namespace {
 
+constexpr char kFile[] = "/run/vibe/fault";
+
 struct Fault {
+  std::string text;  // as it was given
   std::string name;
   int left = 0;  // points to pass, the deadly one counted; 0: none is armed
 };
 
-Fault FaultOfEnvironment() {
-  const char* text = std::getenv("VIBE_FAULT");  // NOLINT(concurrency-mt-unsafe): only read
-  if (text == nullptr) {
-    return {};
-  }
-  absl::string_view name = text;
+Fault ParseFault(const std::string& text) {
+  absl::string_view name = absl::string_view(text).substr(0, text.find('\n'));
   int count = 1;
   const size_t colon = name.rfind(':');
   if (colon != name.npos && absl::SimpleAtoi(name.substr(colon + 1), &count)) {
     name = name.substr(0, colon);
   }
-  return {std::string(name), count};
+  return {text, std::string(name), name.empty() ? 0 : count};
+}
+
+std::string ReadFile() {
+  std::ifstream file(kFile);
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 }  // namespace
 
 void FaultPoint(const char* name) {
   static absl::Mutex mutex;
-  static Fault fault = FaultOfEnvironment();
+  static const char* const variable = std::getenv("VIBE_FAULT");  // NOLINT(concurrency-mt-unsafe)
+  static Fault fault;
   absl::MutexLock lock(&mutex);
+  const std::string text = variable != nullptr ? variable : ReadFile();
+  if (text != fault.text) {
+    fault = ParseFault(text);
+  }
   if (fault.left > 0 && (fault.name == "*" || fault.name == name) && --fault.left == 0) {
+    if (variable == nullptr) {
+      std::ofstream(kFile) << text.substr(std::min(text.find('\n'), text.size() - 1) + 1);
+    }
     std::raise(SIGKILL);
   }
 }

@@ -3,6 +3,8 @@
 //
 // The environment says where: VIBE_FAULT=save.staged dies at the first such point,
 // VIBE_FAULT=save.staged:3 at the third, VIBE_FAULT=*:17 at the seventeenth point of any name.
+// Without that variable it is the first line of the file /run/vibe/fault, at any time; the point
+// that dies of it takes it out first, so that the next process lives, or dies of the next line.
 #pragma once
 
 #ifdef VIBE_STATE_FAULTS

@@ -163,6 +163,14 @@ absl::Status CheckMetadata(const SnapshotMetadata& metadata) {
                                   " bytes each, and not empty before the '='"));
     }
   }
+  if (metadata.warnings.size() > kMaxWarnings) {
+    return Invalid(absl::StrCat("there may be at most ", kMaxWarnings, " warnings"));
+  }
+  for (const std::string& warning : metadata.warnings) {
+    if (!IsText(warning, kMaxWarningBytes)) {
+      return Invalid("a warning is too long or no UTF-8");
+    }
+  }
   if (metadata.volumes.size() > kMaxVolumes) {
     return Invalid(absl::StrCat("there may be at most ", kMaxVolumes, " volumes"));
   }
@@ -200,6 +208,8 @@ std::string MetadataToJson(const SnapshotMetadata& metadata) {
       {"stateDigest", NullWhenEmpty(metadata.state_digest)},
       {"sizeBytes", metadata.size_bytes},
       {"pauseMicroseconds", absl::ToInt64Microseconds(metadata.pause)},
+      {"preSaveMicroseconds", absl::ToInt64Microseconds(metadata.pre_save)},
+      {"warnings", metadata.warnings},
       {"complete", metadata.complete},
       {"subvolumeUuid", metadata.subvolume_uuid},
       {"sourceUuid", metadata.source_uuid},
@@ -242,6 +252,19 @@ absl::StatusOr<SnapshotMetadata> MetadataFromJson(absl::string_view text) {
   metadata.state_digest = fields.Text("stateDigest");
   metadata.size_bytes = fields.Number("sizeBytes");
   metadata.pause = absl::Microseconds(fields.Number("pauseMicroseconds"));
+  // Snapshots from before there were hooks have neither.
+  if (document.contains("preSaveMicroseconds")) {
+    metadata.pre_save = absl::Microseconds(fields.Number("preSaveMicroseconds"));
+  }
+  if (document.contains("warnings")) {
+    for (const json& warning : fields.Array("warnings")) {
+      if (!warning.is_string()) {
+        fields.Fail("warnings", "a list of texts");
+        break;
+      }
+      metadata.warnings.push_back(warning.get<std::string>());
+    }
+  }
   metadata.complete = fields.Flag("complete");
   metadata.subvolume_uuid = fields.Text("subvolumeUuid");
   metadata.source_uuid = fields.Text("sourceUuid");

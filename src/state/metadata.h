@@ -20,6 +20,8 @@ inline constexpr size_t kMaxLabels = 64;
 inline constexpr size_t kMaxLabelBytes = 256;  // a key, and a value
 inline constexpr size_t kMaxMessageBytes = 4096;
 inline constexpr size_t kMaxVolumes = 256;
+inline constexpr size_t kMaxWarnings = 64;
+inline constexpr size_t kMaxWarningBytes = 4096;
 inline constexpr size_t kMaxSnapshots = 10'000;  // of one project
 inline constexpr uint64_t kMaxMetadataBytes = 1ULL << 20;
 inline constexpr uint64_t kMaxIndexBytes = 4ULL << 20;
@@ -55,10 +57,12 @@ struct SnapshotMetadata {
   std::string message;
   std::map<std::string, std::string> labels;
   std::map<std::string, VolumeManifest> volumes;
-  std::string state_digest;        // empty until complete
-  uint64_t size_bytes = 0;         // 0 until complete
-  absl::Duration pause;            // that the app saw, whole microseconds
-  bool complete = false;           // digests and checks are in; never changed after that
+  std::string state_digest;           // empty until complete
+  uint64_t size_bytes = 0;            // 0 until complete
+  absl::Duration pause;               // that the app saw, whole microseconds
+  absl::Duration pre_save;            // that the services' own hooks took before it, likewise
+  std::vector<std::string> warnings;  // which of them did not do their work; for the user
+  bool complete = false;              // digests and checks are in; never changed after that
   std::string subvolume_uuid;      // of state/: a subvolume with another one is not this snapshot
   std::string source_uuid;         // of the `current` that it was taken from
   uint64_t source_generation = 0;  // that one's change_generation

@@ -9,11 +9,15 @@
 #include "state/project_directory.h"
 #include "state/snapshot_store.h"
 #include "state/subvolume.h"
+#include "state/sweeper.h"
 
 namespace vibe::state {
 
 struct SnapshotStore::Project {
+  explicit Project(ProjectDirectory opened)
+      : directory(std::move(opened)), sweeper(directory.fd()) {}
   ProjectDirectory directory;
+  Sweeper sweeper;
 };
 
 // The id of the snapshot that `current` came from: the last one taken of it, else the one it was

@@ -210,7 +210,7 @@ absl::StatusOr<UsableSnapshot> ProjectDirectory::LoadListed(const std::string& i
   return snapshot;
 }
 
-absl::StatusOr<std::string> ProjectDirectory::Settle(const Intent& intent) const {
+absl::StatusOr<std::string> ProjectDirectory::Settle(const Intent& intent, Removal removal) const {
   std::string what;
   switch (intent.kind) {
     case Intent::Kind::kSave: {
@@ -227,11 +227,13 @@ absl::StatusOr<std::string> ProjectDirectory::Settle(const Intent& intent) const
     }
     case Intent::Kind::kDuplicate: {
       // The clone gets its name `current` in one step: it has it, or is nothing.
-      VIBE_RETURN_IF_ERROR(RemoveStaged(intent.staged));
       VIBE_ASSIGN_OR_RETURN(const bool has_current, ExistsAt(fd_.get(), kCurrent));
       what = has_current ? "finished a duplication" : "undid a duplication";
       break;
     }
+  }
+  if (removal == Removal::kNow) {
+    VIBE_RETURN_IF_ERROR(RemoveStaged(intent.staged));
   }
   VIBE_FAULT_POINT("settle.settled");
   VIBE_RETURN_IF_ERROR(ClearIntent());
@@ -244,7 +246,6 @@ absl::StatusOr<std::string> ProjectDirectory::SettleSave(const Intent& intent) c
   VIBE_ASSIGN_OR_RETURN(const bool present, ExistsAt(snapshots.get(), intent.snapshot_id));
   // It is moved there when it has everything: from then on it counts.
   if (!present) {
-    VIBE_RETURN_IF_ERROR(RemoveStaged(intent.staged));
     return absl::StrCat("undid the save of snapshot ", intent.snapshot_id);
   }
   if (!CheckListed(index, intent.snapshot_id).ok()) {
@@ -270,8 +271,6 @@ absl::StatusOr<std::string> ProjectDirectory::SettleDelete(const Intent& intent)
     VIBE_RETURN_IF_ERROR(MoveAt(snapshots.get(), intent.snapshot_id, staging.get(), intent.staged));
     VIBE_FAULT_POINT("delete.moved");
   }
-  VIBE_RETURN_IF_ERROR(RemoveStaged(intent.staged));
-  VIBE_FAULT_POINT("delete.removed");
   return absl::StrCat("finished the deletion of snapshot ", intent.snapshot_id);
 }
 
@@ -285,7 +284,6 @@ absl::StatusOr<std::string> ProjectDirectory::SettleRestore(const Intent& intent
   } else if (!absl::IsNotFound(current.status())) {
     return current.status();
   }
-  VIBE_RETURN_IF_ERROR(RemoveStaged(intent.staged));
   return absl::StrCat(uuid == intent.current_uuid ? "undid" : "finished",
                       " the restore of snapshot ", intent.snapshot_id);
 }

@@ -35,6 +35,9 @@ class ProjectLock {
   UniqueFd fd_;
 };
 
+// Whether what is left in staging/ goes before the intent does, or is the caller's to remove.
+enum class Removal { kNow, kLater };
+
 // A snapshot that was found to be the one that it is listed as.
 struct UsableSnapshot {
   SnapshotMetadata metadata;
@@ -62,7 +65,7 @@ class ProjectDirectory {
   absl::Status ClearIntent() const;                      // with the lock
 
   // Finishes or undoes one operation, and answers what it did. With the lock.
-  absl::StatusOr<std::string> Settle(const Intent& intent) const;
+  absl::StatusOr<std::string> Settle(const Intent& intent, Removal removal = Removal::kNow) const;
 
   // NOT_FOUND when the index does not list it, SNAPSHOT_MISMATCH when it is not what it should be.
   absl::StatusOr<UsableSnapshot> Load(const std::string& id) const;
@@ -81,6 +84,7 @@ class ProjectDirectory {
   ProjectDirectory(std::filesystem::path path, std::string project_id, UniqueFd fd)
       : path_(std::move(path)), project_id_(std::move(project_id)), fd_(std::move(fd)) {}
 
+  // They decide, and leave in staging/ what nobody needs any more.
   absl::StatusOr<std::string> SettleSave(const Intent& intent) const;
   absl::StatusOr<std::string> SettleDelete(const Intent& intent) const;
   absl::StatusOr<std::string> SettleRestore(const Intent& intent) const;

@@ -173,7 +173,9 @@ absl::Status SnapshotStore::Restore(const RestoreRequest& request) {
   VIBE_FAULT_POINT("restore.swapped");
   // The old state, or the clone, goes. When that fails the restore has happened all the same, and
   // whoever takes the lock next removes the rest.
-  directory.Settle(intent).IgnoreError();
+  if (directory.Settle(intent, Removal::kLater).ok()) {
+    project_->sweeper.Remove(intent.staged);
+  }
   VIBE_FAULT_POINT("restore.done");
   return WithReason(status, Reason::kRestoreFailed);
 }

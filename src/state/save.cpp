@@ -26,6 +26,8 @@ SnapshotMetadata Requested(const SaveRequest& request, const std::string& projec
   metadata.app_version = request.app_version;
   metadata.message = request.message;
   metadata.labels = request.labels;
+  metadata.pre_save = absl::Microseconds(absl::ToInt64Microseconds(request.pre_save));
+  metadata.warnings = request.warnings;
   for (const auto& [name, consistency] : request.volumes) {
     metadata.volumes[name].consistency = consistency;
   }

@@ -54,7 +54,7 @@ absl::StatusOr<std::unique_ptr<SnapshotStore>> SnapshotStore::Open(
     const std::filesystem::path& directory, const std::string& project_id) {
   VIBE_ASSIGN_OR_RETURN(ProjectDirectory opened, ProjectDirectory::Open(directory, project_id));
   return std::unique_ptr<SnapshotStore>(
-      new SnapshotStore(std::make_unique<Project>(Project{std::move(opened)})));
+      new SnapshotStore(std::make_unique<Project>(std::move(opened))));
 }
 
 absl::Status SnapshotStore::EnsureCurrent() {
@@ -120,7 +120,9 @@ absl::Status SnapshotStore::Delete(const std::string& id) {
                       .current_uuid = ""};
   VIBE_RETURN_IF_ERROR(directory.WriteIntent(intent));
   VIBE_FAULT_POINT("delete.intent");
-  return directory.Settle(intent).status();
+  VIBE_RETURN_IF_ERROR(directory.Settle(intent, Removal::kLater).status());
+  project_->sweeper.Remove(intent.staged);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<std::string>> SnapshotStore::Prune(

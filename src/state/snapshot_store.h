@@ -56,6 +56,8 @@ struct SaveRequest {
   std::string message = {};
   std::map<std::string, std::string> labels = {};
   std::map<std::string, Consistency> volumes = {};  // every volume of the manifest
+  absl::Duration pre_save = absl::ZeroDuration();   // as in SnapshotMetadata
+  std::vector<std::string> warnings = {};
   QuiesceHooks hooks = {};
 };
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <limits>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
@@ -19,6 +20,17 @@ constexpr uint64_t kMostFullBytes = 512 * kMiB;
 constexpr uint64_t kMostLowBytes = 4096 * kMiB;
 constexpr uint64_t kFullMetadata = 32 * kMiB;
 constexpr uint64_t kLowMetadata = 128 * kMiB;
+
+constexpr char kHostAdvice[] = "Free space on this computer";
+constexpr char kDiskAdvice[] =
+    "Remove snapshots with `vibe snapshot rm`, or projects that you no longer need with `vibe rm`; "
+    "or give the machine a larger disk in machine.json";
+
+std::string Size(uint64_t bytes) {
+  return bytes < 1024 * kMiB ? absl::StrFormat("%d MiB", bytes / kMiB)
+                             : absl::StrFormat("%.1f GiB", static_cast<double>(bytes) /
+                                                               static_cast<double>(1024 * kMiB));
+}
 
 struct Room {
   state::FilesystemSpace disk;
@@ -55,10 +67,32 @@ SpaceLevel LevelOf(const state::FilesystemSpace& space, uint64_t host_available)
   return SpaceLevel::kPlenty;
 }
 
-absl::StatusOr<SpaceLevel> MeasureSpace(const std::filesystem::path& data,
-                                        const std::filesystem::path& host) {
+SpaceReport ReportOf(const state::FilesystemSpace& space, uint64_t host_available) {
+  SpaceReport report{.level = LevelOf(space, host_available), .warning = ""};
+  if (report.level == SpaceLevel::kPlenty) {
+    return report;
+  }
+  const bool on_host = host_available < space.available;
+  std::string left =
+      on_host ? absl::StrCat("this computer's disk is nearly full: ", Size(host_available), " left")
+              : absl::StrCat("the machine's disk is nearly full: ", Size(space.available),
+                             " left of ", Size(space.total));
+  if (!on_host && space.available >= std::min(kMostLowBytes, space.total / 10)) {
+    absl::StrAppend(&left, ", but only ", Size(space.MetadataAvailable()),
+                    " for the file system's own records");
+  }
+  report.warning = absl::StrCat(left,
+                                report.level == SpaceLevel::kFull
+                                    ? "; apps are not opened and data is not saved any more. "
+                                    : ". ",
+                                on_host ? kHostAdvice : kDiskAdvice);
+  return report;
+}
+
+absl::StatusOr<SpaceReport> MeasureSpace(const std::filesystem::path& data,
+                                         const std::filesystem::path& host) {
   VIBE_ASSIGN_OR_RETURN(const Room room, Measure(data, host));
-  return LevelOf(room.disk, room.host);
+  return ReportOf(room.disk, room.host);
 }
 
 absl::Status CheckSpace(const std::filesystem::path& data, const std::filesystem::path& host) {
@@ -80,10 +114,7 @@ absl::Status CheckSpace(const std::filesystem::path& data, const std::filesystem
                             on_host ? "this computer's disk" : "the machine's disk",
                             std::min(room.disk.available, room.host) / kMiB,
                             room.disk.MetadataAvailable() / kMiB)),
-      on_host
-          ? "free space on this computer"
-          : "remove snapshots with `vibe snapshot rm`, or projects that you no longer need with "
-            "`vibe rm`; or give the machine a larger disk in machine.json");
+      on_host ? kHostAdvice : kDiskAdvice);
 }
 
 }  // namespace vibe::supervisor

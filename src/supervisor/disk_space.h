@@ -1,7 +1,8 @@
-// Whether there is room on the data disk to go on. Pure but for CheckSpace.
+// Whether there is room on the data disk to go on. Pure but for CheckSpace and MeasureSpace.
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -19,7 +20,13 @@ SpaceLevel LevelOf(const state::FilesystemSpace& space, uint64_t host_available)
 // DISK_LOW, with what to delete, when the file system of `data` is full as above. `host`: a folder
 // on the file system that holds the disk's file; empty when that is not known here.
 absl::Status CheckSpace(const std::filesystem::path& data, const std::filesystem::path& host);
-absl::StatusOr<SpaceLevel> MeasureSpace(const std::filesystem::path& data,
-                                        const std::filesystem::path& host);
+
+struct SpaceReport {
+  SpaceLevel level = SpaceLevel::kPlenty;
+  std::string warning;  // what is left, what is refused and what to delete; empty with kPlenty
+};
+SpaceReport ReportOf(const state::FilesystemSpace& space, uint64_t host_available);
+absl::StatusOr<SpaceReport> MeasureSpace(const std::filesystem::path& data,
+                                         const std::filesystem::path& host);
 
 }  // namespace vibe::supervisor

@@ -1,29 +1,32 @@
 #include "supervisor/forward_server.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <array>
 #include <atomic>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
-#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/strand.hpp>
 #include <boost/asio/write.hpp>
 #include <chrono>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
+#include "relay/descriptor.h"
+#include "relay/io_threads.h"
 #include "relay/relay.h"
 #include "spdlog/spdlog.h"
+#include "supervisor/forward_datagrams.h"
+#include "supervisor/service_socket.h"
 
 namespace vibe::supervisor {
 namespace {
@@ -32,44 +35,54 @@ namespace asio = boost::asio;
 using boost::system::error_code;
 using HostProtocol = asio::generic::stream_protocol;
 using HostSocket = HostProtocol::socket;
-using ServiceSocket = asio::ip::tcp::socket;
 
-constexpr int kThreads = 2;
 constexpr std::chrono::seconds kHeaderTimeout(10);
 constexpr std::chrono::seconds kDialTimeout(10);
+constexpr std::chrono::milliseconds kFindPause(20);
 constexpr absl::Duration kRoomPause = absl::Milliseconds(20);
 
-// One connection until it is handed to the relay. Everything runs on the strand of both sockets.
+// One stream of the host: until its connection is handed to the relay, or for as long as it asks
+// for connections that it gets itself. All on the context's one thread.
 class Forward : public std::enable_shared_from_this<Forward> {
  public:
-  Forward(asio::io_context& context, HostSocket host, const ForwardServer::Resolver& resolver,
+  Forward(asio::io_context& context, const ForwardServer::Resolver& resolver,
           std::shared_ptr<std::atomic<size_t>> count)
       : context_(context),
-        host_(std::move(host)),
-        service_(host_.get_executor()),
-        timer_(host_.get_executor()),
+        host_(context),
+        dialled_(context),
+        timer_(context),
+        again_(context),
         resolver_(resolver),
         count_(std::move(count)) {
     ++*count_;
   }
   ~Forward() {
+    if (dialled_.is_open()) {
+      (void)service_.release();  // it closes it
+    }
     if (!handed_over_) {
       --*count_;
     }
   }
 
-  void Begin() {
-    asio::post(host_.get_executor(), [self = shared_from_this()] { self->Start(); });
-  }
-
- private:
-  void Start() {
-    error_code ignored;
-    host_.non_blocking(true, ignored);
+  void Begin(UniqueFd connection) {
+    sockaddr_storage address{};
+    socklen_t size = sizeof address;
+    ::getsockname(connection.get(), reinterpret_cast<sockaddr*>(&address), &size);
+    shares_kernel_ = address.ss_family == AF_UNIX;
+    error_code error;
+    host_.assign(HostProtocol(address.ss_family, 0), connection.get(), error);
+    if (error) {
+      spdlog::warn("cannot take a forwarded connection: {}", error.message());
+      return;
+    }
+    (void)connection.release();
+    host_.non_blocking(true, error);
     SetTimer(kHeaderTimeout, "no header came in time");
     ReadHeader();
   }
 
+ private:
   void SetTimer(std::chrono::seconds after, const char* message) {
     timer_.expires_after(after);
     timer_.async_wait([self = shared_from_this(), message](const error_code& error) {
@@ -92,7 +105,7 @@ class Forward : public std::enable_shared_from_this<Forward> {
     if (done_) {
       return;
     }
-    std::array<char, relay::kMaxHeaderBytes + 1> buffer{};
+    std::array<char, relay::kMaxHeaderBytes + 1> buffer;
     error_code error;
     const size_t seen = host_.receive(asio::buffer(buffer), asio::socket_base::message_peek, error);
     if (error == asio::error::would_block) {
@@ -124,44 +137,96 @@ class Forward : public std::enable_shared_from_this<Forward> {
       Refuse(header.status().message());
       return;
     }
-    auto target = resolver_(*header);
+    SetTimer(kDialTimeout, "the service does not answer");
+    Find(*header);
+  }
+
+  void Find(const relay::StreamHeader& header) {
+    if (done_) {
+      return;
+    }
+    auto target = resolver_(header);
+    if (absl::IsUnavailable(target.status())) {
+      again_.expires_after(kFindPause);
+      again_.async_wait([self = shared_from_this(), header](const error_code& error) {
+        if (!error) {
+          self->Find(header);
+        }
+      });
+      return;
+    }
     if (!target.ok()) {
       Refuse(target.status().message());
       return;
     }
     target_ = *std::move(target);
-    SetTimer(kDialTimeout, "the service does not answer");
+    if (header.protocol == relay::Protocol::kUdp) {
+      ForwardDatagrams();
+      return;
+    }
     Dial(0);
   }
 
   void Dial(size_t attempt) {
-    error_code error;
-    const auto address = asio::ip::make_address(target_.addresses[attempt], error);
-    if (error) {
-      Refuse(error.message());
+    absl::StatusOr<UniqueFd> service =
+        ConnectToService(target_.addresses[attempt], target_.port, SOCK_STREAM);
+    if (!service.ok()) {
+      OnDialled(attempt, service.status());
       return;
     }
-    service_.async_connect({address, target_.port},
-                           [self = shared_from_this(), attempt](const error_code& failed) {
-                             self->OnDialled(attempt, failed);
-                           });
+    service_ = *std::move(service);
+    // A service on the same kernel has mostly answered by now.
+    pollfd answered{service_.get(), POLLOUT, 0};
+    if (::poll(&answered, 1, 0) == 1) {
+      OnDialled(attempt, ConnectResult(service_.get()));
+      return;
+    }
+    dialled_.assign(service_.get());
+    dialled_.async_wait(asio::posix::stream_descriptor::wait_write,
+                        [self = shared_from_this(), attempt](const error_code& error) {
+                          self->dialled_.release();
+                          if (!error) {
+                            self->OnDialled(attempt, ConnectResult(self->service_.get()));
+                          }
+                        });
   }
 
-  void OnDialled(size_t attempt, const error_code& error) {
+  void ForwardDatagrams() {
+    absl::StatusOr<UniqueFd> service = ConnectDatagrams(target_);
+    if (!service.ok()) {
+      Refuse(service.status().message());
+      return;
+    }
+    Answer(relay::kOk,
+           [self = shared_from_this(), held = std::make_shared<UniqueFd>(*std::move(service))] {
+             error_code error;
+             UniqueFd host(self->host_.release(error));
+             self->handed_over_ = true;
+             StartDatagrams(self->context_, std::move(host), std::move(*held),
+                            [count = self->count_] { --*count; });
+           });
+  }
+
+  void OnDialled(size_t attempt, const absl::Status& status) {
     if (done_) {
       return;
     }
-    if (!error) {
-      Answer("OK\n", true);
+    if (status.ok()) {
+      const int on = 1;
+      ::setsockopt(service_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+      if (shares_kernel_) {
+        Give();
+      } else {
+        Answer(relay::kOk, [self = shared_from_this()] { self->HandOver(); });
+      }
       return;
     }
+    service_.reset();
     if (attempt + 1 < target_.addresses.size()) {
-      error_code ignored;
-      service_.close(ignored);
       Dial(attempt + 1);
       return;
     }
-    Refuse(absl::StrCat("port ", target_.port, ": ", error.message()));
+    Refuse(absl::StrCat("port ", target_.port, ": ", status.message()));
   }
 
   void Refuse(absl::string_view message) {
@@ -170,43 +235,61 @@ class Forward : public std::enable_shared_from_this<Forward> {
     }
     std::string line = absl::StrCat("ERR ", absl::StrReplaceAll(message, {{"\n", " "}}));
     line.resize(std::min(line.size(), relay::kMaxHeaderBytes - 1));
-    Answer(line + "\n", false);
+    Abandon();
+    Answer(line + "\n", [] {});
   }
 
-  void Answer(std::string text, bool connected) {
+  void Abandon() {
+    if (dialled_.is_open()) {
+      dialled_.cancel();
+    } else {
+      service_.reset();
+    }
+  }
+
+  // The host gets the connection and may ask for the next one.
+  void Give() {
+    timer_.cancel();
+    const bool given =
+        relay::SendWithDescriptor(host_.native_handle(), relay::kDescriptor, service_.get());
+    service_.reset();
+    if (given) {
+      header_.clear();
+      ReadHeader();
+    }
+  }
+
+  void Answer(std::string text, std::function<void()> then) {
     done_ = true;
     timer_.cancel();
-    error_code ignored;
-    if (!connected) {
-      service_.close(ignored);
-    }
     answer_ = std::move(text);
-    asio::async_write(host_, asio::buffer(answer_),
-                      [self = shared_from_this(), connected](const error_code& error, size_t) {
-                        if (connected && !error) {
-                          self->HandOver();
-                        }
-                      });
+    asio::async_write(
+        host_, asio::buffer(answer_),
+        [self = shared_from_this(), then = std::move(then)](const error_code& error, size_t) {
+          if (!error) {
+            then();
+          }
+        });
   }
 
   void HandOver() {
     error_code error;
-    service_.set_option(asio::ip::tcp::no_delay(true), error);
     UniqueFd host(host_.release(error));
-    UniqueFd service(service_.release(error));
     handed_over_ = true;
-    relay::StartRelay(context_, std::move(host), std::move(service),
+    relay::StartRelay(context_, std::move(host), std::move(service_), nullptr,
                       [count = count_] { --*count; });
   }
 
   asio::io_context& context_;
   HostSocket host_;
-  ServiceSocket service_;
-  asio::steady_timer timer_;
+  UniqueFd service_;
+  asio::posix::stream_descriptor dialled_;  // the same, while it is waited for
+  asio::steady_timer timer_, again_;
   const ForwardServer::Resolver& resolver_;
   const std::shared_ptr<std::atomic<size_t>> count_;
   std::string header_, answer_;
   Supervisor::Target target_;
+  bool shares_kernel_ = false;
   bool done_ = false;  // an answer is on its way
   bool handed_over_ = false;
 };
@@ -215,50 +298,30 @@ class Forward : public std::enable_shared_from_this<Forward> {
 
 class ForwardServer::Core {
  public:
-  explicit Core(Resolver resolver)
-      : resolver_(std::move(resolver)),
-        context_(std::make_unique<asio::io_context>(kThreads)),
-        work_(context_->get_executor()) {
-    for (int i = 0; i < kThreads; ++i) {
-      threads_.emplace_back([this] { context_->run(); });
-    }
-  }
+  explicit Core(Resolver resolver) : resolver_(std::move(resolver)) {}
 
-  ~Core() {
-    Stop();
-    for (std::thread& thread : threads_) {
-      thread.join();
-    }
+  void Stop() {
+    stopped_ = true;
+    threads_.Stop();
   }
-
-  void Stop() { context_->stop(); }
 
   // What waits stays in its listener's queue until some are free.
   void Add(UniqueFd connection) {
-    while (*count_ >= kMaxForwards && !context_->stopped()) {
+    while (*count_ >= kMaxForwards && !stopped_) {
       absl::SleepFor(kRoomPause);
     }
-    sockaddr_storage address{};
-    socklen_t size = sizeof address;
-    ::getsockname(connection.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    HostSocket host(asio::make_strand(*context_));
-    error_code error;
-    host.assign(HostProtocol(address.ss_family, 0), connection.get(), error);
-    if (error) {
-      spdlog::warn("cannot take a forwarded connection: {}", error.message());
-      return;
-    }
-    (void)connection.release();
-    auto forward = std::make_shared<Forward>(*context_, std::move(host), resolver_, count_);
-    forward->Begin();
+    asio::io_context& context = threads_.Next();
+    auto forward = std::make_shared<Forward>(context, resolver_, count_);
+    asio::post(context, [forward, held = std::make_shared<UniqueFd>(std::move(connection))] {
+      forward->Begin(std::move(*held));
+    });
   }
 
  private:
   const Resolver resolver_;
   const std::shared_ptr<std::atomic<size_t>> count_ = std::make_shared<std::atomic<size_t>>(0);
-  std::unique_ptr<asio::io_context> context_;
-  asio::executor_work_guard<asio::io_context::executor_type> work_;
-  std::vector<std::thread> threads_;
+  std::atomic<bool> stopped_{false};
+  relay::IoThreads threads_;
 };
 
 ForwardServer::ForwardServer(Resolver resolver)

@@ -1,5 +1,7 @@
-// Takes forwarded connections from the host (relay/stream_header.h), connects them to the services'
-// ports and moves the bytes. All connections share a few threads.
+// Takes forwarded connections from the host (relay/stream_header.h) and connects them to the
+// services' ports. A host on the same kernel, which is one whose stream is a unix socket, gets the
+// connected socket itself; for others the bytes are moved here. All connections share a few
+// threads.
 //
 // Thread-safe. Stop ends every connection; the destructor does it as well.
 #pragma once
@@ -20,8 +22,8 @@ inline constexpr size_t kMaxForwards = 8000;  // each takes two of the 20000 fil
 
 class ForwardServer {
  public:
-  // Says where a connection goes; its error's message is the answer. Called from several threads;
-  // does not block.
+  // Says where a connection goes; its error's message is the answer, but Unavailable is asked again
+  // for a while. Called from several threads; does not block.
   using Resolver = std::function<absl::StatusOr<Supervisor::Target>(const relay::StreamHeader&)>;
 
   explicit ForwardServer(Resolver resolver);

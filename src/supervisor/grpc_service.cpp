@@ -56,6 +56,12 @@ grpc::Status GrpcService::EnsureProject(grpc::ServerContext*,
   return Answer(supervisor_.EnsureProject(*request), response->mutable_project());
 }
 
+grpc::Status GrpcService::SetGrants(grpc::ServerContext*, const v1::SetGrantsRequest* request,
+                                    v1::SetGrantsResponse* response) {
+  return Answer(supervisor_.SetGrants(request->id(), request->grants()),
+                response->mutable_project());
+}
+
 grpc::Status GrpcService::OpenProject(grpc::ServerContext* context,
                                       const v1::OpenProjectRequest* request,
                                       grpc::ServerWriter<v1::OpenProjectResponse>* writer) {

@@ -30,6 +30,8 @@ class GrpcService final : public v1::Supervisor::WithCallbackMethod_Exec<v1::Sup
 
   grpc::Status EnsureProject(grpc::ServerContext* context, const v1::EnsureProjectRequest* request,
                              v1::EnsureProjectResponse* response) override;
+  grpc::Status SetGrants(grpc::ServerContext* context, const v1::SetGrantsRequest* request,
+                         v1::SetGrantsResponse* response) override;
   grpc::Status OpenProject(grpc::ServerContext* context, const v1::OpenProjectRequest* request,
                            grpc::ServerWriter<v1::OpenProjectResponse>* writer) override;
   grpc::Status StartProject(grpc::ServerContext* context, const v1::StartProjectRequest* request,

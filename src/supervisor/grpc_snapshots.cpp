@@ -7,10 +7,12 @@
 
 namespace vibe::supervisor {
 
-grpc::Status GrpcService::SaveSnapshot(grpc::ServerContext*, const v1::SaveSnapshotRequest* request,
+grpc::Status GrpcService::SaveSnapshot(grpc::ServerContext* context,
+                                       const v1::SaveSnapshotRequest* request,
                                        grpc::ServerWriter<v1::SaveSnapshotResponse>* writer) {
   Answers answers(writer);
-  auto saved = supervisor_.SaveSnapshot(*request, answers.progress());
+  auto saved =
+      supervisor_.SaveSnapshot(*request, answers.progress(), [&] { return Ending(*context); });
   if (!saved.ok()) {
     return rpc::ToGrpc(saved.status());
   }
@@ -54,10 +56,11 @@ grpc::Status GrpcService::DeleteSnapshot(grpc::ServerContext*,
 }
 
 grpc::Status GrpcService::DuplicateProject(
-    grpc::ServerContext*, const v1::DuplicateProjectRequest* request,
+    grpc::ServerContext* context, const v1::DuplicateProjectRequest* request,
     grpc::ServerWriter<v1::DuplicateProjectResponse>* writer) {
   Answers answers(writer);
-  return answers.Finish(supervisor_.DuplicateProject(*request, answers.progress()));
+  return answers.Finish(
+      supervisor_.DuplicateProject(*request, answers.progress(), [&] { return Ending(*context); }));
 }
 
 }  // namespace vibe::supervisor

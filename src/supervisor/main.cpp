@@ -1,6 +1,7 @@
 // vibe-supervisor: the machine's side of Vibe. Logs to stderr. SIGTERM ends it within two seconds;
 // containers run on, and the next supervisor takes them over.
 #include <grpcpp/grpcpp.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -17,7 +18,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "base/file.h"
 #include "base/status.h"
+#include "network/network.h"
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
 #include "state/sqlite_files.h"
@@ -33,13 +36,14 @@ namespace vibe::supervisor {
 namespace {
 
 constexpr rlim_t kMaxOpenFiles = 20'000;
+constexpr size_t kMaxRoutes = 1 << 20;
 constexpr absl::Duration kGrace = absl::Milliseconds(300);
 // A call that waits for the disk or a registry does not end for our sake.
 constexpr absl::Duration kLastResort = absl::Milliseconds(1700);
 
 struct Arguments {
   Supervisor::Options supervisor;
-  std::vector<std::string> listen, forward, blocked;
+  std::vector<std::string> listen, forward, blocked, taken;
   std::string host_gateway;
   std::string log_level = "info";
 };
@@ -65,10 +69,20 @@ void Define(CLI::App& app, Arguments& arguments) {
   app.add_option("--host-gateway", arguments.host_gateway,
                  "what localhost in an image's reference means");
   app.add_option("--blocked", arguments.blocked, "range of addresses that no service may reach");
+  app.add_option("--taken", arguments.taken,
+                 "range of addresses that the host uses: projects get none of it where possible");
   app.add_option("--uplink", options.firewall.uplink, "interface that leads to the internet");
   app.add_option("--nameserver", options.firewall.nameservers, "address of a name server");
   app.add_option("--log-level", arguments.log_level, "trace, debug, info, warning, error")
       ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error"}));
+}
+
+// Threads come and go with projects and calls: with an arena of the allocator for each, what they
+// leave behind adds up to more than what is used.
+void ShareMemory() {
+#ifdef M_ARENA_MAX
+  ::mallopt(M_ARENA_MAX, 2);
+#endif
 }
 
 void RaiseOpenFiles() {
@@ -85,6 +99,11 @@ absl::Status Serve(Arguments arguments, const sigset_t& signals) {
     (ipv6 ? arguments.supervisor.firewall.blocked6 : arguments.supervisor.firewall.blocked4)
         .push_back(range);
   }
+  if (const auto routes = ReadFile("/proc/net/route", kMaxRoutes); routes.ok()) {
+    const std::vector<std::string> own = network::RoutedRanges(*routes);
+    arguments.taken.insert(arguments.taken.end(), own.begin(), own.end());
+  }
+  arguments.supervisor.firewall.pool = network::AddressPool::Avoiding(arguments.taken);
   arguments.supervisor.registry.host_gateway = arguments.host_gateway;
   VIBE_ASSIGN_OR_RETURN(const std::string secret, ReadMachineSecret());
   VIBE_ASSIGN_OR_RETURN(const auto calls, Door::Open(arguments.listen, secret));
@@ -93,9 +112,8 @@ absl::Status Serve(Arguments arguments, const sigset_t& signals) {
   supervisor->Recover();
   GrpcService service(*supervisor);
   VIBE_ASSIGN_OR_RETURN(const auto server, RpcServer::Start(service, kMaxServerThreads));
-  ForwardServer forward([&](const relay::StreamHeader& header) {
-    return supervisor->ForwardTarget(header.project_id, header.service, header.port);
-  });
+  ForwardServer forward(
+      [&](const relay::StreamHeader& header) { return supervisor->ForwardTarget(header); });
   calls->Serve([&server](UniqueFd connection) { server->Add(std::move(connection)); });
   forwards->Serve([&forward](UniqueFd connection) { forward.Add(std::move(connection)); });
   spdlog::info("vibe-supervisor {} serves {}", kVersion, absl::StrJoin(arguments.listen, " "));
@@ -115,6 +133,7 @@ absl::Status Serve(Arguments arguments, const sigset_t& signals) {
 }
 
 int Main(int argc, char** argv) {
+  ShareMemory();
   // This program is also the worker that opens an app's SQLite databases.
   if (const std::optional<int> code = state::SqliteWorkerMain(argc, argv)) {
     return *code;

@@ -244,12 +244,13 @@ absl::StatusOr<PlannedService> PlanService(const PlanInput& input, const std::st
   planned.working_dir = service.working_dir;
   planned.user = service.user;
   planned.service_index = static_cast<int>(index);
-  planned.ipv4 = network::Ipv4Of(input.network_index, planned.service_index);
-  planned.ipv6 = network::Ipv6Of(input.network_index, planned.service_index);
+  planned.ipv4 = input.pool.Ipv4Of(input.network_index, planned.service_index);
+  planned.ipv6 = network::AddressPool::Ipv6Of(input.network_index, planned.service_index);
   planned.netns = absl::StrCat("vibe-", input.network_index, "-", index);
   planned.ports = service.ports;
   planned.depends_on = service.depends_on;
   planned.healthcheck = service.healthcheck;
+  planned.hooks = service.hooks;
   planned.restart = service.restart;
   planned.resources = service.resources;
   planned.cgroup = absl::StrCat(input.cgroup_parent, "/", ns, "/", service.name);
@@ -314,6 +315,7 @@ absl::StatusOr<Plan> MakePlan(const PlanInput& input) {
   plan.project_name = input.project_name;
   plan.containerd_namespace = NamespaceName(input.manifest.id, input.project_id);
   plan.network_index = input.network_index;
+  plan.pool = input.pool;
   plan.internet = input.manifest.network && input.grant_network;
   plan.expose_ports = input.grant_expose_ports;
   for (const size_t index : order) {
@@ -322,7 +324,9 @@ absl::StatusOr<Plan> MakePlan(const PlanInput& input) {
     plan.services.push_back(std::move(service));
   }
   plan.hosts = HostsText(plan.services);
-  plan.resolv_conf = plan.internet ? ResolvConfText(input.nameservers) : "";
+  // Also without the internet: it may be granted while the services run, and many programs read the
+  // file once. Until then the firewall refuses the queries.
+  plan.resolv_conf = ResolvConfText(input.nameservers);
   return plan;
 }
 

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "manifest/manifest.h"
+#include "network/network.h"
 
 namespace vibe::supervisor {
 
@@ -20,6 +21,7 @@ struct PlanInput {
   std::string project_name;
   manifest::Manifest manifest;
   int network_index = 0;
+  network::AddressPool pool = {};
   bool grant_network = false;
   bool grant_expose_ports = false;
   bool has_files = false;               // the package holds more than the manifest: /app exists
@@ -27,7 +29,7 @@ struct PlanInput {
   std::string project_dir;              // holds volumes and writable layers
   std::string run_dir;                  // hosts, resolv.conf: made anew at each start
   std::string cgroup_parent = "/vibe";  // the services' cgroups are below it
-  std::vector<std::string> nameservers = {};  // addresses; used when the internet is granted
+  std::vector<std::string> nameservers = {};  // addresses
 };
 
 struct PlannedMount {
@@ -52,6 +54,7 @@ struct PlannedService {
   std::vector<manifest::Port> ports;
   std::vector<std::string> depends_on;
   std::optional<manifest::Healthcheck> healthcheck;
+  manifest::Hooks hooks;
   manifest::Restart restart = manifest::Restart::kOnFailure;
   manifest::Resources resources;
   std::string cgroup;
@@ -61,11 +64,12 @@ struct Plan {
   std::string project_id, project_name;
   std::string containerd_namespace;
   int network_index = 0;
+  network::AddressPool pool;
   bool internet = false;
   bool expose_ports = false;
   std::vector<PlannedService> services;  // in start order
   std::string hosts;                     // the text of /etc/hosts
-  std::string resolv_conf;               // the text of /etc/resolv.conf; empty without internet
+  std::string resolv_conf;               // the text of /etc/resolv.conf
 };
 
 // "vibe-<app id, lower case, at most 40 chars, [a-z0-9-]>-<first 12 hex of sha256(project id)>".

@@ -28,6 +28,10 @@ Json ToValue(const manifest::Healthcheck& check) {
           {"retries", check.retries}};
 }
 
+Json ToValue(const std::optional<manifest::Hook>& hook) {
+  return hook ? Json{{"command", hook->command}, {"timeoutMs", hook->timeout_ms}} : Json(nullptr);
+}
+
 Json ToValue(const PlannedService& service);
 
 template <typename T>
@@ -69,6 +73,9 @@ Json ToValue(const PlannedService& service) {
           {"ports", ToArray(service.ports)},
           {"dependsOn", service.depends_on},
           {"healthcheck", service.healthcheck ? ToValue(*service.healthcheck) : Json(nullptr)},
+          {"hooks",
+           {{"preSave", ToValue(service.hooks.pre_save)},
+            {"postRestore", ToValue(service.hooks.post_restore)}}},
           {"restart", RestartName(service.restart)},
           {"cpus", service.resources.cpus},
           {"memoryBytes", service.resources.memory_bytes},

@@ -77,6 +77,7 @@ ProjectRuntime::ProjectRuntime(const Platform& platform, Plan plan, Files files,
     : platform_(platform),
       plan_(std::move(plan)),
       files_(std::move(files)),
+      exposes_ports_(plan_.expose_ports),
       on_change_(std::move(on_change)),
       states_(plan_.services.size()) {
   for (const PlannedService& service : plan_.services) {
@@ -141,21 +142,28 @@ absl::Status ProjectRuntime::Start(const std::map<std::string, std::string>& sec
                                    const std::function<bool()>& cancelled) {
   absl::MutexLock operation(&operation_);
   absl::Status status = StartLocked(secrets, guard, progress, cancelled);
+  if (status.ok()) {
+    status = FinishRestoreLocked(progress, cancelled);
+  }
   if (!status.ok()) {
-    const std::vector<ServiceState> failed = services();
-    StopLocked(kUndoTimeout, [](const v1::Progress&) {}).IgnoreError();
-    // Which service failed, and why, stays to be seen; the others are stopped.
-    for (size_t index = 0; index < failed.size(); ++index) {
-      if (failed[index].status == v1::STATUS_FAILED) {
-        Update(static_cast<int>(index), [&](ServiceState& state) {
-          state.status = v1::STATUS_FAILED;
-          state.message = failed[index].message;
-          state.exit_code = failed[index].exit_code;
-        });
-      }
-    }
+    UndoStart();
   }
   return status;
+}
+
+void ProjectRuntime::UndoStart() {
+  const std::vector<ServiceState> failed = services();
+  StopLocked(kUndoTimeout, [](const v1::Progress&) {}).IgnoreError();
+  // Which service failed, and why, stays to be seen; the others are stopped.
+  for (size_t index = 0; index < failed.size(); ++index) {
+    if (failed[index].status == v1::STATUS_FAILED) {
+      Update(static_cast<int>(index), [&](ServiceState& state) {
+        state.status = v1::STATUS_FAILED;
+        state.message = failed[index].message;
+        state.exit_code = failed[index].exit_code;
+      });
+    }
+  }
 }
 
 absl::Status ProjectRuntime::StartLocked(const std::map<std::string, std::string>& secrets,

@@ -5,6 +5,7 @@
 // time.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -21,6 +22,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "containerd/client.h"
+#include "supervisor/hooks.h"
 #include "supervisor/plan.h"
 #include "supervisor/service_container.h"
 #include "vibe/v1/supervisor.pb.h"
@@ -42,9 +44,11 @@ using ProgressSink = std::function<void(const v1::Progress&)>;
 class ProjectRuntime {
  public:
   struct Files {
-    std::filesystem::path run_directory;  // hosts and resolv.conf; made at start, removed at stop
-    std::filesystem::path log_directory;  // <service>.log
-    std::filesystem::path state_file;     // current/runtime/service-state.json
+    std::filesystem::path run_directory;   // hosts and resolv.conf; made at start, removed at stop
+    std::filesystem::path log_directory;   // <service>.log
+    std::filesystem::path state_file;      // current/runtime/service-state.json
+    std::filesystem::path restored_mark;   // current/runtime/restored, see FinishRestore
+    std::filesystem::path exec_directory;  // for the streams of hooks
   };
   // `on_change` is called without locks held whenever a service's status changed; it must not call
   // back.
@@ -55,8 +59,8 @@ class ProjectRuntime {
   // made.
   using Guard = std::shared_future<absl::Status>;
 
-  // Starts what does not run. On an error, or when `cancelled` says so, all services are stopped
-  // again.
+  // Starts what does not run, and finishes a restore. On an error, or when `cancelled` says so, all
+  // services are stopped again.
   absl::Status Start(const std::map<std::string, std::string>& secrets, const Guard& guard,
                      const ProgressSink& progress, const std::function<bool()>& cancelled);
 
@@ -67,6 +71,11 @@ class ProjectRuntime {
   // policy says. Returns false when nothing runs, as after a boot of the machine: call Start then.
   absl::StatusOr<bool> Adopt();
 
+  // Of services that run already: while there is a mark that the state came from a snapshot, runs
+  // their postRestore hooks, in the order of the start, and removes the mark. START_FAILED, as from
+  // Start, when one fails: the services are stopped, and the mark stays for the next start.
+  absl::Status FinishRestore(const ProgressSink& progress, const std::function<bool()>& cancelled);
+
   // A process of the project ended. Called by the event watcher.
   void OnExit(const containerd::TaskExit& exit);
   // Events may have been missed: compares with containerd and acts on what ended.
@@ -76,7 +85,20 @@ class ProjectRuntime {
   absl::StatusOr<uint32_t> Exec(const std::string& service, const std::vector<std::string>& command,
                                 absl::Duration timeout);
 
+  // Runs the hook of one service, which has to run. As supervisor::RunHook.
+  absl::Status RunHook(size_t service, HookKind kind, absl::Duration limit,
+                       const std::function<bool()>& cancelled);
+
+  // Those of the variables `names` that the services were started with and the plan has otherwise:
+  // the secrets, which are nowhere else. Of services that run; none without such.
+  absl::StatusOr<std::map<std::string, std::string>> GivenSecrets(
+      const std::vector<std::string>& names);
+
   const Plan& plan() const { return plan_; }
+  // Whether the user lets the host reach the ports, which may change while services run: the plan's
+  // to begin with.
+  bool exposes_ports() const { return exposes_ports_; }
+  void SetExposePorts(bool expose) { exposes_ports_ = expose; }
   std::vector<ServiceState> services() const;  // in the plan's order
 
  private:
@@ -93,6 +115,10 @@ class ProjectRuntime {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(operation_);
   absl::Status StopLocked(absl::Duration timeout, const ProgressSink& progress)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(operation_);
+  absl::Status FinishRestoreLocked(const ProgressSink& progress,
+                                   const std::function<bool()>& cancelled)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(operation_);
+  void UndoStart() ABSL_EXCLUSIVE_LOCKS_REQUIRED(operation_);
   absl::Status StartService(int index, const std::map<std::string, std::string>& secrets,
                             const std::function<absl::Status()>& await_dependencies,
                             const ProgressSink& progress, const std::function<bool()>& cancelled);
@@ -110,6 +136,7 @@ class ProjectRuntime {
   const Platform& platform_;
   const Plan plan_;
   const Files files_;
+  std::atomic<bool> exposes_ports_;
   const std::function<void()> on_change_;
   std::vector<std::unique_ptr<ServiceContainer>> containers_;
 

@@ -17,6 +17,12 @@ google::protobuf::Timestamp ToTimestamp(absl::Time time) {
   return timestamp;
 }
 
+ProjectGrants ToGrants(const v1::Grants& grants) {
+  return {.network = grants.network(),
+          .expose_ports = grants.expose_ports(),
+          .host_file_import = grants.host_file_import()};
+}
+
 bool AnyActive(const std::vector<ServiceState>& states) {
   return std::any_of(states.begin(), states.end(), [](const ServiceState& state) {
     return state.status == v1::STATUS_RUNNING || state.status == v1::STATUS_STARTING ||
@@ -61,6 +67,10 @@ v1::Project ProjectView(const ProjectRecord& record, const Plan* plan,
   project.set_status(Overall(states));
   project.set_namespace_(NamespaceName(record.app_id, record.id));
   project.set_opened(record.opened);
+  v1::Grants& grants = *project.mutable_grants();
+  grants.set_network(record.grants.network);
+  grants.set_expose_ports(record.grants.expose_ports);
+  grants.set_host_file_import(record.grants.host_file_import);
   if (plan == nullptr) {
     return project;
   }
@@ -88,7 +98,8 @@ v1::Project ProjectView(const ProjectRecord& record, const Plan* plan,
       shown->set_container_port(port.container);
       shown->set_protocol(port.protocol == manifest::Protocol::kTcp ? v1::PROTOCOL_TCP
                                                                     : v1::PROTOCOL_UDP);
-      shown->set_expose(plan->expose_ports && port.host_exposure == manifest::Exposure::kAuto);
+      shown->set_expose(record.grants.expose_ports &&
+                        port.host_exposure == manifest::Exposure::kAuto);
     }
   }
   return project;

@@ -17,6 +17,8 @@ namespace vibe::supervisor {
 
 google::protobuf::Timestamp ToTimestamp(absl::Time time);
 
+ProjectGrants ToGrants(const v1::Grants& grants);
+
 // `plan` may be null (a manifest that this version cannot read); `states` are empty for one that
 // never ran since the supervisor started.
 v1::Project ProjectView(const ProjectRecord& record, const Plan* plan,

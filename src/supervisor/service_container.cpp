@@ -126,6 +126,7 @@ ServiceContainer::ServiceContainer(const Platform& platform, const Plan& plan,
     : platform_(platform),
       namespace_(plan.containerd_namespace),
       project_index_(plan.network_index),
+      pool_(plan.pool),
       service_(service),
       log_file_(std::move(log_file)),
       secrets_file_(std::move(secrets_file)) {}
@@ -133,7 +134,8 @@ ServiceContainer::ServiceContainer(const Platform& platform, const Plan& plan,
 network::Endpoint ServiceContainer::endpoint() const {
   return {.name = service_.netns,
           .project_index = project_index_,
-          .service_index = service_.service_index};
+          .service_index = service_.service_index,
+          .pool = pool_};
 }
 
 absl::Status ServiceContainer::Create(const std::map<std::string, std::string>& secrets) {

@@ -66,6 +66,7 @@ class ServiceContainer {
   const Platform& platform_;
   const std::string namespace_;
   const int project_index_;
+  const network::AddressPool pool_;
   const PlannedService service_;
   const std::filesystem::path log_file_, secrets_file_;
 };

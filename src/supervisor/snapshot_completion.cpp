@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "state/background_thread.h"
+
 namespace vibe::supervisor {
 
 SnapshotCompletion::SnapshotCompletion(Complete complete)
@@ -32,21 +34,30 @@ void SnapshotCompletion::Add(const std::string& project_id, const std::string& s
 }
 
 void SnapshotCompletion::Forget(const std::string& project_id) {
+  ForgetThose([&](const Job& job) { return job.project_id == project_id; });
+}
+
+void SnapshotCompletion::Forget(const std::string& project_id, const std::string& snapshot_id) {
+  ForgetThose([&](const Job& job) {
+    return job.project_id == project_id && job.snapshot_id == snapshot_id;
+  });
+}
+
+void SnapshotCompletion::ForgetThose(const std::function<bool(const Job&)>& meant) {
   absl::MutexLock lock(&mutex_);
-  waiting_.erase(std::remove_if(waiting_.begin(), waiting_.end(),
-                                [&](const Job& job) { return job.project_id == project_id; }),
-                 waiting_.end());
-  if (working_on_ == project_id) {
+  waiting_.erase(std::remove_if(waiting_.begin(), waiting_.end(), meant), waiting_.end());
+  if (meant(working_on_)) {
     stop_.request_stop();
   }
   const auto idle = [&] {
     mutex_.AssertReaderHeld();
-    return working_on_ != project_id;
+    return !meant(working_on_);
   };
   mutex_.Await(absl::Condition(&idle));
 }
 
 void SnapshotCompletion::Run() {
+  state::GiveWay();
   const auto something = [this] {
     mutex_.AssertReaderHeld();
     return ending_ || !waiting_.empty();
@@ -62,13 +73,13 @@ void SnapshotCompletion::Run() {
       }
       job = std::move(waiting_.front());
       waiting_.pop_front();
-      working_on_ = job.project_id;
+      working_on_ = job;
       stop_ = std::stop_source();
       stop = stop_.get_token();
     }
     complete_(job.project_id, job.snapshot_id, stop);
     absl::MutexLock lock(&mutex_);
-    working_on_.clear();
+    working_on_ = {};
   }
 }
 

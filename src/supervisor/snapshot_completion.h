@@ -25,6 +25,8 @@ class SnapshotCompletion {
   // Drops what waits and stops what runs for this project; returns when nothing touches it any
   // more.
   void Forget(const std::string& project_id);
+  // The same for one snapshot.
+  void Forget(const std::string& project_id, const std::string& snapshot_id);
   // Stops everything; what was not done is done after the next start.
   void End();
 
@@ -32,13 +34,14 @@ class SnapshotCompletion {
   struct Job {
     std::string project_id, snapshot_id;
   };
+  void ForgetThose(const std::function<bool(const Job&)>& meant);
   void Run();
 
   const Complete complete_;
   absl::Mutex mutex_;
   std::deque<Job> waiting_ ABSL_GUARDED_BY(mutex_);
-  std::string working_on_ ABSL_GUARDED_BY(mutex_);  // a project's id; empty: nothing
-  std::stop_source stop_ ABSL_GUARDED_BY(mutex_);   // of what is worked on
+  Job working_on_ ABSL_GUARDED_BY(mutex_);         // empty ids: nothing
+  std::stop_source stop_ ABSL_GUARDED_BY(mutex_);  // of what is worked on
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };

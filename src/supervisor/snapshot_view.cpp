@@ -36,6 +36,8 @@ v1::Snapshot SnapshotView(const state::ListedSnapshot& listed) {
   view.set_size_bytes(metadata.size_bytes);
   view.set_message(metadata.message);
   view.set_pause_micros(static_cast<uint64_t>(absl::ToInt64Microseconds(metadata.pause)));
+  view.set_pre_save_micros(static_cast<uint64_t>(absl::ToInt64Microseconds(metadata.pre_save)));
+  view.mutable_warnings()->Add(metadata.warnings.begin(), metadata.warnings.end());
   view.set_complete(metadata.complete);
   for (const auto& [name, volume] : metadata.volumes) {
     v1::SnapshotVolume* shown = view.add_volumes();

@@ -13,7 +13,6 @@
 #include "oci/layout.h"
 #include "oci/reference.h"
 #include "spdlog/spdlog.h"
-#include "supervisor/disk_space.h"
 #include "supervisor/full_disk.h"
 #include "supervisor/project_state.h"
 #include "supervisor/project_view.h"
@@ -59,6 +58,7 @@ Supervisor::Supervisor(Options options, std::unique_ptr<ProjectStore> store)
                 .images = images_,
                 .network = {.cni_plugins = options_.cni_plugins},
                 .logger = options_.logger},
+      firewall_(options_.firewall),
       completion_(std::make_unique<SnapshotCompletion>(
           [this](const std::string& id, const std::string& snapshot_id, std::stop_token stop) {
             CompleteSnapshot(id, snapshot_id, stop);
@@ -123,6 +123,7 @@ absl::StatusOr<Plan> Supervisor::PlanOf(const ProjectRecord& record) const {
                    .project_name = record.name,
                    .manifest = std::move(manifest),
                    .network_index = record.network_index,
+                   .pool = options_.firewall.pool,
                    .grant_network = record.grants.network,
                    .grant_expose_ports = record.grants.expose_ports,
                    .has_files = packages_.HasFiles(record.package_digest),
@@ -139,7 +140,9 @@ absl::StatusOr<std::shared_ptr<ProjectRuntime>> Supervisor::MakeRuntime(
   const ProjectRuntime::Files files{
       .run_directory = options_.run / "projects" / record.id,
       .log_directory = options_.data / "logs" / record.id,
-      .state_file = DirectoryOf(record.id) / "current" / "runtime" / "service-state.json"};
+      .state_file = DirectoryOf(record.id) / "current" / kRuntime / "service-state.json",
+      .restored_mark = DirectoryOf(record.id) / "current" / kRuntime / kRestoredMark,
+      .exec_directory = options_.run / "exec"};
   auto runtime = std::make_shared<ProjectRuntime>(platform_, std::move(plan), files,
                                                   [this, id = record.id] { Publish(id); });
   absl::MutexLock lock(&entry.mutex);
@@ -214,9 +217,7 @@ absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectReq
   record.name = request.name();
   record.manifest_json = request.manifest_json();
   record.package_digest = request.package_digest();
-  record.grants = {.network = request.grants().network(),
-                   .expose_ports = request.grants().expose_ports(),
-                   .host_file_import = request.grants().host_file_import()};
+  record.grants = ToGrants(request.grants());
   record.opened = record.opened && !changed;
   VIBE_ASSIGN_OR_RETURN(const manifest::Manifest manifest, ManifestOf(record));
   if (!record.app_id.empty() && record.app_id != manifest.id) {
@@ -231,6 +232,7 @@ absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectReq
   record.app_version = manifest.version;
   VIBE_ASSIGN_OR_RETURN(record, store_->Put(record));
   packages_.Unpin(record.package_digest);
+  VIBE_RETURN_IF_ERROR(ApplyGrants(record));
   if (old_package != record.package_digest) {
     RemoveUnusedPackages();
   }
@@ -275,10 +277,6 @@ absl::Status Supervisor::EnsureImages(const ProjectRecord& record, const Plan& p
     }
   }
   return absl::OkStatus();
-}
-
-absl::Status Supervisor::CheckSpace() const {
-  return supervisor::CheckSpace(options_.data, options_.disk_host);
 }
 
 absl::StatusOr<v1::Project> Supervisor::OpenProject(const std::string& id,
@@ -349,14 +347,12 @@ absl::Status Supervisor::StartLocked(Entry& entry, const ProjectRecord& record,
     VIBE_ASSIGN_OR_RETURN(runtime, MakeRuntime(entry, record));
   }
   const absl::Time begun = absl::Now();
-  {
-    absl::MutexLock lock(&firewall_mutex_);
-    firewall_projects_[id] = {.index = runtime->plan().network_index,
-                              .internet = runtime->plan().internet};
-  }
+  VIBE_ASSIGN_OR_RETURN(const Plan granted, PlanOf(record));
+  firewall_.Set(id, runtime->plan(), granted.internet);
+  runtime->SetExposePorts(granted.expose_ports);
   // Services may not run before the firewall knows them, but they can be made meanwhile.
   const ProjectRuntime::Guard guard =
-      std::async(std::launch::async, [this] { return RefreshFirewall(); }).share();
+      std::async(std::launch::async, [this] { return firewall_.Apply(); }).share();
   absl::Status status = store_->SetWantRunning(id, true);
   if (status.ok()) {
     status = WithFreeSpace(runtime->Start(secrets, guard, progress, cancelled), options_.data);
@@ -472,31 +468,6 @@ void Supervisor::RemoveUnusedPackages() {
       packages_.Remove(digest).IgnoreError();
     }
   }
-}
-
-absl::Status Supervisor::ForgetFirewall(const std::string& id) {
-  {
-    absl::MutexLock lock(&firewall_mutex_);
-    firewall_projects_.erase(id);
-  }
-  return RefreshFirewall();
-}
-
-absl::Status Supervisor::RefreshFirewall() {
-  absl::MutexLock lock(&firewall_mutex_);
-  std::vector<network::FirewallProject> projects;
-  for (const auto& [id, project] : firewall_projects_) {
-    projects.push_back(project);
-  }
-  std::sort(projects.begin(), projects.end(),
-            [](const auto& a, const auto& b) { return a.index < b.index; });
-  const std::string text = network::FirewallText(projects, options_.firewall);
-  if (text == applied_firewall_) {
-    return absl::OkStatus();
-  }
-  VIBE_RETURN_IF_ERROR(network::ApplyFirewall(text));
-  applied_firewall_ = text;
-  return absl::OkStatus();
 }
 
 }  // namespace vibe::supervisor

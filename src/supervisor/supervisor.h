@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -23,9 +24,11 @@
 #include "images/images.h"
 #include "network/network.h"
 #include "oci/registry.h"
+#include "relay/stream_header.h"
 #include "state/snapshot_store.h"
 #include "supervisor/event_bus.h"
 #include "supervisor/package_store.h"
+#include "supervisor/project_firewall.h"
 #include "supervisor/project_runtime.h"
 #include "supervisor/project_store.h"
 #include "supervisor/service_container.h"
@@ -33,6 +36,11 @@
 #include "vibe/v1/supervisor.pb.h"
 
 namespace vibe::supervisor {
+
+// In `current`: the supervisor's own folder, and in it what says that the services' postRestore
+// hooks have yet to run.
+inline constexpr char kRuntime[] = "runtime";
+inline constexpr char kRestoredMark[] = "restored";
 
 class AutosaveClock;
 
@@ -69,13 +77,16 @@ class Supervisor {
   absl::StatusOr<v1::Project> StopProject(const std::string& id, absl::Duration timeout,
                                           const ProgressSink& progress);
   absl::Status DeleteProject(const std::string& id, bool delete_data);
+  // Holds at once for what runs, in both directions: connections that are open already included.
+  absl::StatusOr<v1::Project> SetGrants(const std::string& id, const v1::Grants& grants);
   absl::StatusOr<v1::Project> GetProject(const std::string& id);
   absl::StatusOr<std::vector<v1::Project>> ListProjects();
 
-  // Snapshots (supervisor_snapshots.cpp). A save returns when the snapshot is on the disk; what is
-  // found out about it later is in the list.
+  // Snapshots (supervisor_snapshots.cpp, supervisor_restore.cpp). A save returns when the snapshot
+  // is on the disk; what is found out about it later is in the list.
   absl::StatusOr<v1::Snapshot> SaveSnapshot(const v1::SaveSnapshotRequest& request,
-                                            const ProgressSink& progress);
+                                            const ProgressSink& progress,
+                                            const std::function<bool()>& cancelled);
   absl::StatusOr<std::vector<v1::Snapshot>> ListSnapshots(const std::string& id);
   absl::Status DeleteSnapshot(const std::string& id, const std::string& snapshot_id);
   struct Restored {
@@ -86,17 +97,17 @@ class Supervisor {
                                            const ProgressSink& progress,
                                            const std::function<bool()>& cancelled);
   absl::StatusOr<v1::Project> DuplicateProject(const v1::DuplicateProjectRequest& request,
-                                               const ProgressSink& progress);
+                                               const ProgressSink& progress,
+                                               const std::function<bool()>& cancelled);
 
   absl::StatusOr<v1::ResolvePortsResponse> ResolvePorts(const std::string& id);
   // Where a forwarded connection goes; PermissionDenied for a port that is not exposed,
-  // NOT_RUNNING.
+  // NOT_RUNNING, Unavailable while it is not known yet whether it runs.
   struct Target {
     std::vector<std::string> addresses;  // IPv4 first: to be tried in this order
     uint16_t port = 0;
   };
-  absl::StatusOr<Target> ForwardTarget(const std::string& id, const std::string& service,
-                                       uint16_t port);
+  absl::StatusOr<Target> ForwardTarget(const relay::StreamHeader& header);
 
   // The log files of one service, or of all when `service` is empty.
   absl::StatusOr<std::vector<std::pair<std::string, std::filesystem::path>>> LogFiles(
@@ -134,6 +145,19 @@ class Supervisor {
     std::shared_ptr<ProjectRuntime> runtime ABSL_GUARDED_BY(mutex);  // null: not started since boot
     absl::Mutex state_mutex;  // held while a store is opened, which may have to tidy up
     std::shared_ptr<state::SnapshotStore> snapshots ABSL_GUARDED_BY(state_mutex);
+    absl::Mutex listing;  // written by a save: from before the new snapshot to after the pruning
+  };
+  struct SaveCall {
+    state::SaveRequest request;
+    bool skip_hooks = false;
+    bool hooks_must_pass = false;   // else the snapshot is taken all the same, with a warning
+    std::string hook_advice;        // what to do when one does not
+    std::vector<std::string> keep;  // are not pruned for the new one
+    std::function<bool()> cancelled = [] { return false; };
+  };
+  struct PreSave {
+    absl::Duration took;
+    std::vector<std::string> warnings;  // which hooks did not do their work, and why
   };
 
   Supervisor(Options options, std::unique_ptr<ProjectStore> store);
@@ -151,20 +175,22 @@ class Supervisor {
   }
   // The project's snapshots; `current` is there, and what a crash left is put in order, afterwards.
   absl::StatusOr<std::shared_ptr<state::SnapshotStore>> StateOf(const std::string& id);
-  // Old snapshots may go for the new one, but for those of `keep`.
-  absl::StatusOr<state::SnapshotMetadata> Save(const ProjectRecord& record,
-                                               state::SaveRequest request,
-                                               const ProgressSink& progress,
-                                               std::vector<std::string> keep = {});
+  // With the project's operation held, as for the next.
+  absl::StatusOr<state::SnapshotMetadata> Save(const ProjectRecord& record, SaveCall call,
+                                               const ProgressSink& progress);
+  // `runtime` may be null. Of the call only what is about hooks counts.
+  absl::StatusOr<PreSave> RunPreSaveHooks(const ProjectRecord& record, ProjectRuntime* runtime,
+                                          const SaveCall& call, const ProgressSink& progress);
   // The dumps of a snapshot's Postgres volumes, or why there are none.
   std::map<std::string, absl::StatusOr<std::filesystem::path>> DumpVolumes(
       const std::string& id, const std::string& snapshot_id, state::SnapshotStore& store,
       std::stop_token stop);
-  // What a snapshot's clone needs before it can be a state under the present images. Of a project
-  // whose operation is held, for the length of the call.
+  // What a clone needs before it can be a state under the present images. `snapshot_id` is empty
+  // for a clone of the live state. Of a project whose operation is held, for the length of the
+  // call.
   std::function<absl::Status(const std::filesystem::path&)> PrepareFor(
       const ProjectRecord& record, const manifest::Manifest& manifest,
-      const std::string& snapshot_id, state::SnapshotStore& store);
+      const std::string& snapshot_id, state::SnapshotStore& store, bool skip_hooks);
   void CompleteSnapshot(const std::string& id, const std::string& snapshot_id,
                         std::stop_token stop);
   absl::Status StartLocked(Entry& entry, const ProjectRecord& record,
@@ -174,19 +200,26 @@ class Supervisor {
   absl::Status SaveBeforeUpgrade(const std::string& id, const std::string& new_version);
   void ForgetBrokenDuplicates();
   void AutosaveIfDue(const ProjectRecord& record, AutosaveClock& clock);
-  void KeepSaved();  // until the supervisor ends
+  void KeepSaved();   // until the supervisor ends
+  void WatchSpace();  // likewise
+  absl::StatusOr<std::string> ContainerdVersion();
+  bool Closing();
   v1::Project View(const ProjectRecord& record);
+  // Makes what runs of the project follow its record.
+  absl::Status ApplyGrants(const ProjectRecord& record);
   absl::Status EnsureImages(const ProjectRecord& record, const Plan& plan,
                             const ProgressSink& progress, const std::function<bool()>& cancelled);
   absl::Status CheckSecrets(const ProjectRecord& record,
                             const std::map<std::string, std::string>& secrets) const;
-  absl::Status RefreshFirewall();
   absl::Status ForgetFirewall(const std::string& id);
   bool AwaitContainerd();  // false when the supervisor ends first
   void RemoveUnusedPackages();
   absl::Status PruneProject(const ProjectRecord& record, const std::string& ns,
                             v1::PruneImagesResponse& response);
   void RecoverProject(const ProjectRecord& record);
+  // Until it is known what runs of a project: its data must not be taken for nobody's. Unavailable
+  // when that takes too long. Without any lock.
+  absl::Status AwaitRecovered(const std::string& id, absl::Duration limit);
   void WatchContainerd();
   void Publish(const std::string& id);
 
@@ -197,16 +230,17 @@ class Supervisor {
   containerd::Client containerd_;
   images::ImageStore images_;
   const Platform platform_;
+  ProjectFirewall firewall_;
   EventBus events_;
 
   absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<Entry>> entries_ ABSL_GUARDED_BY(mutex_);
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
-
-  absl::Mutex firewall_mutex_;
-  std::map<std::string, network::FirewallProject> firewall_projects_
-      ABSL_GUARDED_BY(firewall_mutex_);
-  std::string applied_firewall_ ABSL_GUARDED_BY(firewall_mutex_);
+  std::set<std::string> recovering_ ABSL_GUARDED_BY(mutex_);  // known, and not taken over yet
+  std::string disk_warning_ ABSL_GUARDED_BY(mutex_);          // for the user; empty: there is room
+  absl::StatusOr<std::string> containerd_version_ ABSL_GUARDED_BY(mutex_) =
+      absl::UnavailableError("not asked yet");
+  absl::Duration containerd_asked_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();  // steady
 
   containerd::Client::Cancellation watch_cancellation_;
   std::unique_ptr<SnapshotCompletion> completion_;

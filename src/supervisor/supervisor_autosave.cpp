@@ -9,7 +9,6 @@
 #include "spdlog/spdlog.h"
 #include "state/subvolume.h"
 #include "supervisor/autosave.h"
-#include "supervisor/disk_space.h"
 #include "supervisor/supervisor.h"
 
 namespace vibe::supervisor {
@@ -36,6 +35,9 @@ void Supervisor::AutosaveIfDue(const ProjectRecord& record, AutosaveClock& clock
   if (!manifest.ok() || !manifest->state.autosave) {
     return;
   }
+  if (!AwaitRecovered(record.id, absl::ZeroDuration()).ok()) {
+    return;
+  }
   const auto store = StateOf(record.id);
   const auto change = LastChange(DirectoryOf(record.id));
   if (!store.ok() || !change.ok()) {
@@ -51,9 +53,10 @@ void Supervisor::AutosaveIfDue(const ProjectRecord& record, AutosaveClock& clock
     return;  // it is being started, saved, …: the next look is soon
   }
   if (const auto now = store_->Get(record.id); now.ok()) {
-    state::SaveRequest save;
-    save.reason = state::SnapshotReason::kAutosave;
-    const auto saved = Save(*now, std::move(save), [](const v1::Progress&) {});
+    SaveCall call;
+    call.request.reason = state::SnapshotReason::kAutosave;
+    call.cancelled = [this] { return Closing(); };
+    const auto saved = Save(*now, std::move(call), [](const v1::Progress&) {});
     if (!saved.ok()) {
       spdlog::warn("autosave: {}", saved.status().ToString());
     }
@@ -68,7 +71,6 @@ void Supervisor::KeepSaved() {
     return closing_;
   };
   std::map<std::string, AutosaveClock> clocks;
-  SpaceLevel told = SpaceLevel::kPlenty;
   while (true) {
     {
       absl::MutexLock lock(&mutex_);
@@ -86,14 +88,6 @@ void Supervisor::KeepSaved() {
       AutosaveIfDue(record, clock);
     }
     clocks = std::move(kept);
-    const auto level = MeasureSpace(options_.data, options_.disk_host);
-    if (level.ok() && *level != told) {
-      told = *level;
-      if (told != SpaceLevel::kPlenty) {
-        spdlog::warn(told == SpaceLevel::kLow ? "the disk gets full"
-                                              : "the disk is full: saves and opens are refused");
-      }
-    }
   }
 }
 

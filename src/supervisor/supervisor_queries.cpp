@@ -1,5 +1,6 @@
 // What is asked of the supervisor without changing a project.
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,7 @@ namespace {
 
 // A health check that takes longer than this is a bad sign in itself.
 constexpr absl::Duration kProbeTimeout = absl::Milliseconds(500);
+constexpr absl::Duration kProbeFresh = absl::Seconds(1);
 
 }  // namespace
 
@@ -36,14 +38,23 @@ absl::StatusOr<v1::ResolvePortsResponse> Supervisor::ResolvePorts(const std::str
   return response;
 }
 
-absl::StatusOr<Supervisor::Target> Supervisor::ForwardTarget(const std::string& id,
-                                                             const std::string& service,
-                                                             uint16_t port) {
+absl::StatusOr<Supervisor::Target> Supervisor::ForwardTarget(const relay::StreamHeader& header) {
+  const std::string& service = header.service;
+  const uint16_t port = header.port;
+  const manifest::Protocol protocol = header.protocol == relay::Protocol::kUdp
+                                          ? manifest::Protocol::kUdp
+                                          : manifest::Protocol::kTcp;
+  bool recovering = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    recovering = recovering_.count(header.project_id) > 0;
+  }
   const auto not_running = [&] {
-    return Error(absl::StatusCode::kFailedPrecondition, Reason::kNotRunning,
-                 absl::StrCat("service ", service, " does not run"));
+    return recovering ? absl::UnavailableError("the project is being taken over")
+                      : Error(absl::StatusCode::kFailedPrecondition, Reason::kNotRunning,
+                              absl::StrCat("service ", service, " does not run"));
   };
-  const std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(id);
+  const std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(header.project_id);
   if (runtime == nullptr) {
     return not_running();
   }
@@ -54,9 +65,9 @@ absl::StatusOr<Supervisor::Target> Supervisor::ForwardTarget(const std::string& 
       continue;
     }
     const bool exposed =
-        plan.expose_ports &&
+        runtime->exposes_ports() &&
         std::any_of(planned.ports.begin(), planned.ports.end(), [&](const manifest::Port& known) {
-          return known.container == port && known.protocol == manifest::Protocol::kTcp &&
+          return known.container == port && known.protocol == protocol &&
                  known.host_exposure == manifest::Exposure::kAuto;
         });
     if (!exposed) {
@@ -119,15 +130,36 @@ absl::StatusOr<Supervisor::RunningContainer> Supervisor::FindRunning(const std::
                     absl::StrCat("start it with `vibe start ", record.name, "`"));
 }
 
+// An answer of a moment ago will do. A saved machine that goes on is asked at once, and was asked
+// just before it was saved: asking containerd too would take as long as all the rest of the answer.
+absl::StatusOr<std::string> Supervisor::ContainerdVersion() {
+  const auto steady = [] {
+    return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
+  };
+  {
+    absl::MutexLock lock(&mutex_);
+    if (steady() - containerd_asked_ < kProbeFresh) {
+      return containerd_version_;
+    }
+  }
+  absl::StatusOr<std::string> version = containerd_.Probe(kProbeTimeout);
+  absl::MutexLock lock(&mutex_);
+  containerd_version_ = version;
+  containerd_asked_ = steady();
+  return version;
+}
+
 v1::HealthResponse Supervisor::Health() {
   v1::HealthResponse health;
   health.set_version(kVersion);
-  if (const auto version = containerd_.Probe(kProbeTimeout); version.ok()) {
+  if (const auto version = ContainerdVersion(); version.ok()) {
     health.set_containerd_ok(true);
     health.set_containerd_version(*version);
   }
   *health.mutable_started_at() = ToTimestamp(started_at_);
   *health.mutable_time() = ToTimestamp(MachineTime());
+  absl::MutexLock lock(&mutex_);
+  health.set_disk_warning(disk_warning_);
   return health;
 }
 

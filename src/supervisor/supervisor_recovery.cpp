@@ -25,21 +25,30 @@ void Supervisor::Recover() {
     spdlog::error("cannot list projects: {}", records.status().ToString());
     return;
   }
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const ProjectRecord& record : *records) {
+      recovering_.insert(record.id);
+    }
+  }
   for (const ProjectRecord& record : *records) {
     if (!record.want_running) {
       continue;
     }
     if (const auto plan = PlanOf(record); plan.ok()) {
-      absl::MutexLock lock(&firewall_mutex_);
-      firewall_projects_[record.id] = {.index = plan->network_index, .internet = plan->internet};
+      firewall_.Set(record.id, *plan, plan->internet);
     }
   }
-  if (const absl::Status status = RefreshFirewall(); !status.ok()) {
+  if (const absl::Status status = firewall_.Apply(); !status.ok()) {
     spdlog::error("cannot apply the firewall: {}", status.ToString());
   }
   ForgetBrokenDuplicates();
   for (const ProjectRecord& record : *records) {
-    recoveries_.emplace_back([this, record] { RecoverProject(record); });
+    recoveries_.emplace_back([this, record] {
+      RecoverProject(record);
+      absl::MutexLock lock(&mutex_);
+      recovering_.erase(record.id);
+    });
   }
   recoveries_.emplace_back([this] {
     if (AwaitContainerd()) {
@@ -47,7 +56,13 @@ void Supervisor::Recover() {
     }
   });
   recoveries_.emplace_back([this] { KeepSaved(); });
+  recoveries_.emplace_back([this] { WatchSpace(); });
   watcher_ = std::thread([this] { WatchContainerd(); });
+}
+
+bool Supervisor::Closing() {
+  absl::MutexLock lock(&mutex_);
+  return closing_;
 }
 
 bool Supervisor::AwaitContainerd() {
@@ -62,6 +77,18 @@ bool Supervisor::AwaitContainerd() {
     }
   }
   return true;
+}
+
+absl::Status Supervisor::AwaitRecovered(const std::string& id, absl::Duration limit) {
+  const auto known = [&] {
+    mutex_.AssertReaderHeld();
+    return closing_ || recovering_.count(id) == 0;
+  };
+  absl::MutexLock lock(&mutex_);
+  return mutex_.AwaitWithTimeout(absl::Condition(&known), limit)
+             ? absl::OkStatus()
+             : absl::UnavailableError(
+                   "the machine has just started and does not know yet what runs; try again");
 }
 
 void Supervisor::RecoverProject(const ProjectRecord& record) {
@@ -96,20 +123,19 @@ void Supervisor::RecoverProject(const ProjectRecord& record) {
   }
   const absl::StatusOr<bool> adopted = (*runtime)->Adopt();
   absl::Status status = adopted.status();
-  if (adopted.ok() && !*adopted) {
+  if (adopted.ok() && *adopted) {
+    // The last supervisor may have ended before the hooks of a restore.
+    status = (*runtime)->FinishRestore([](const v1::Progress&) {}, [this] { return Closing(); });
+  } else if (adopted.ok()) {
     // Secrets live in the host's memory only; an app that needs some waits for the host's
     // StartProject.
     status = CheckSecrets(record, {});
     if (status.ok()) {
-      // Recover has applied the firewall.
+      // Recover has applied the firewall, or could not: then nothing may run.
       std::promise<absl::Status> guard;
-      guard.set_value(absl::OkStatus());
+      guard.set_value(firewall_.Apply());
       status = (*runtime)->Start(
-          {}, guard.get_future().share(), [](const v1::Progress&) {},
-          [this] {
-            absl::MutexLock lock(&mutex_);
-            return closing_;
-          });
+          {}, guard.get_future().share(), [](const v1::Progress&) {}, [this] { return Closing(); });
     }
   }
   if (!status.ok()) {
@@ -148,6 +174,7 @@ void Supervisor::WatchContainerd() {
           });
         });
     absl::MutexLock lock(&mutex_);
+    containerd_asked_ = -absl::InfiniteDuration();  // what it said before does not count any more
     if (mutex_.AwaitWithTimeout(absl::Condition(&closing), kWatchRetry)) {
       return;
     }

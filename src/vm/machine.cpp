@@ -1,19 +1,19 @@
 #include "vm/machine.h"
 
 #include <algorithm>
-#include <deque>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
 #include "vm/guest_fault.h"
+#include "vm/machine_impl.h"
 
 namespace vibe::vm {
 namespace {
 
 constexpr absl::Duration kFirstProbePause = absl::Milliseconds(5);
-constexpr absl::Duration kLongestProbePause = absl::Milliseconds(100);
+constexpr absl::Duration kLongestProbePause = absl::Milliseconds(20);
 constexpr absl::Duration kPowerPollPause = absl::Milliseconds(20);
 
 }  // namespace
@@ -38,56 +38,9 @@ absl::string_view StateName(MachineState state) {
   return "error";
 }
 
-// Whoever sets kBooting or kShuttingDown owns the backend until it sets another state; the backend
-// and the probe are called without the mutex.
-struct Machine::Impl {
-  Impl(std::unique_ptr<VirtualMachine> vm, Probe health, Options limits)
-      : backend(std::move(vm)), probe(std::move(health)), options(limits) {}
-
-  bool Up() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
-    return state == MachineState::kReady || state == MachineState::kBusy;
-  }
-  bool Cancelled() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) { return quit || stops > 0; }
-
-  void SetState(MachineState next) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
-  absl::Status FinishBoot(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
-  // False when a stop was asked for meanwhile.
-  bool Pause(absl::Duration duration) ABSL_LOCKS_EXCLUDED(mutex);
-  absl::Status Boot() ABSL_LOCKS_EXCLUDED(mutex);
-  absl::Status AwaitAnswer(absl::Duration limit) ABSL_LOCKS_EXCLUDED(mutex);
-  absl::Status Recover(const absl::Status& cause) ABSL_LOCKS_EXCLUDED(mutex);
-  absl::Status PowerOff(const std::function<absl::Status()>& request) ABSL_LOCKS_EXCLUDED(mutex);
-  absl::Status Save(const std::function<absl::Status()>& prepare) ABSL_LOCKS_EXCLUDED(mutex);
-  // Ends what others do with the machine; true when it was up.
-  bool TakeForStop() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
-  absl::Status FinishStop(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
-  absl::StatusOr<absl::Duration> NextRecovery(const absl::Status& cause) ABSL_LOCKS_EXCLUDED(mutex);
-  void Watch() ABSL_LOCKS_EXCLUDED(mutex);
-  absl::Status Heartbeat(int& missed) ABSL_LOCKS_EXCLUDED(mutex);
-
-  const std::unique_ptr<VirtualMachine> backend;
-  const Probe probe;
-  const Options options;
-
-  mutable absl::Mutex mutex;
-  absl::CondVar changed;
-  MachineState state ABSL_GUARDED_BY(mutex) = MachineState::kStopped;
-  std::string error ABSL_GUARDED_BY(mutex);
-  absl::Time ready_since ABSL_GUARDED_BY(mutex);
-  int recoveries ABSL_GUARDED_BY(mutex) = 0;
-  bool resumed ABSL_GUARDED_BY(mutex) = false;
-  std::string save_error ABSL_GUARDED_BY(mutex);
-  std::deque<absl::Time> recent ABSL_GUARDED_BY(mutex);  // recoveries within the window
-  uint64_t boots ABSL_GUARDED_BY(mutex) = 0;             // that ended, well or not
-  absl::Status last_boot ABSL_GUARDED_BY(mutex);
-  int stops ABSL_GUARDED_BY(mutex) = 0;  // Stop calls that wait for a boot to end
-  bool adopting ABSL_GUARDED_BY(mutex) = false;
-  bool quit ABSL_GUARDED_BY(mutex) = false;
-  std::thread watcher;
-};
-
 void Machine::Impl::SetState(MachineState next) {
   state = next;
+  hindrance.clear();
   if (next != MachineState::kError) {
     error.clear();
   }
@@ -99,6 +52,7 @@ absl::Status Machine::Impl::FinishBoot(const absl::Status& status) {
   last_boot = status;
   if (status.ok()) {
     ready_since = absl::Now();
+    awaits_room = false;
     SetState(MachineState::kReady);
   } else if (absl::IsCancelled(status)) {
     SetState(MachineState::kStopped);
@@ -119,7 +73,8 @@ bool Machine::Impl::Pause(absl::Duration duration) {
 }
 
 absl::Status Machine::Impl::AwaitAnswer(absl::Duration limit) {
-  const absl::Time deadline = absl::Now() + limit;
+  absl::Time deadline = absl::Now() + limit;
+  absl::Time next_look = absl::Now() + options.heartbeat;
   for (absl::Duration pause = kFirstProbePause;; pause = std::min(pause * 2, kLongestProbePause)) {
     const absl::Status health = probe();
     if (health.ok()) {
@@ -127,6 +82,15 @@ absl::Status Machine::Impl::AwaitAnswer(absl::Duration limit) {
     }
     if (backend->state() == PowerState::kOff) {
       return absl::UnavailableError("the machine went off while it booted");
+    }
+    if (absl::Now() >= next_look) {
+      const std::string held = backend->Hindrance();
+      absl::MutexLock lock(&mutex);
+      if (!held.empty() || !hindrance.empty()) {
+        deadline = absl::Now() + limit;  // its time stands still, or stood until now
+      }
+      hindrance = held;
+      next_look = absl::Now() + options.heartbeat;
     }
     if (absl::Now() >= deadline) {
       return absl::DeadlineExceededError(absl::StrCat("the machine did not answer within ",
@@ -179,118 +143,10 @@ absl::Status Machine::Impl::Boot() {
   return killed.ok() ? status : Annotate(status, absl::StrCat("(", killed.message(), " too)"));
 }
 
-// How long to wait before the machine is brought back once more, or why it is not.
-absl::StatusOr<absl::Duration> Machine::Impl::NextRecovery(const absl::Status& cause) {
-  absl::MutexLock lock(&mutex);
-  const absl::Time now = absl::Now();
-  while (!recent.empty() && now - recent.front() > options.recovery_window) {
-    recent.pop_front();
-  }
-  if (recent.size() >= static_cast<size_t>(options.max_recoveries)) {
-    return WithAdvice(
-        Annotate(cause,
-                 absl::StrCat("the machine was brought back ", recent.size(), " times within ",
-                              absl::FormatDuration(options.recovery_window), " and fails again")),
-        "read the machine's console log, then run `vibe machine start`");
-  }
-  const absl::Duration wait =
-      recent.empty()
-          ? absl::ZeroDuration()
-          : options.recovery_backoff * (int64_t{1} << std::min<size_t>(recent.size() - 1, 16));
-  recent.push_back(now);
-  ++recoveries;
-  return wait;
-}
-
-absl::Status Machine::Impl::Recover(const absl::Status& cause) {
-  absl::Status status = cause;
-  while (true) {
-    const absl::StatusOr<absl::Duration> wait = NextRecovery(status);
-    if (!wait.ok()) {
-      if (absl::Status killed = backend->Kill(); !killed.ok()) {
-        return Annotate(wait.status(), absl::StrCat("(", killed.message(), " too)"));
-      }
-      return wait.status();
-    }
-    if (!Pause(*wait)) {
-      return absl::CancelledError("the machine was stopped while it was brought back");
-    }
-    status = backend->Kill();
-    if (status.ok()) {
-      status = Boot();
-    }
-    if (status.ok() || absl::IsCancelled(status)) {
-      return status;
-    }
-  }
-}
-
-// Says with an error that the machine has to be brought back.
-absl::Status Machine::Impl::Heartbeat(int& missed) {
-  absl::Status health = probe();
-  const PowerState power = backend->state();
-  if (health.ok()) {
-    missed = 0;
-    return absl::OkStatus();
-  }
-  if (power == PowerState::kOff) {
-    return WithLog(absl::UnavailableError("the machine died"), backend->LastLog());
-  }
-  if (power == PowerState::kPaused) {
-    absl::MutexLock lock(&mutex);
-    if (Up()) {
-      SetState(MachineState::kPaused);
-    }
-    return absl::OkStatus();
-  }
-  if (++missed < options.missed_heartbeats) {
-    return absl::OkStatus();
-  }
-  return WithLog(absl::UnavailableError(absl::StrCat("the machine missed ", missed,
-                                                     " heartbeats: ", health.message())),
-                 backend->LastLog());
-}
-
-void Machine::Impl::Watch() {
-  int missed = 0;
-  absl::MutexLock lock(&mutex);
-  while (!quit) {
-    const absl::Time next = absl::Now() + options.heartbeat;
-    while (!quit && !adopting && absl::Now() < next) {
-      changed.WaitWithDeadline(&mutex, next);
-    }
-    if (adopting) {
-      adopting = false;
-      mutex.Unlock();
-      absl::Status status = Boot();
-      if (!status.ok() && !absl::IsCancelled(status)) {
-        status = Recover(status);
-      }
-      mutex.Lock();
-      FinishBoot(status).IgnoreError();
-      continue;
-    }
-    if (quit || !Up()) {
-      missed = 0;
-      continue;
-    }
-    const uint64_t watched = boots;
-    mutex.Unlock();
-    absl::Status fault = Heartbeat(missed);
-    mutex.Lock();
-    if (fault.ok() || quit || !Up() || boots != watched) {
-      continue;  // well, or somebody stopped or booted it meanwhile
-    }
-    missed = 0;
-    SetState(MachineState::kBooting);
-    mutex.Unlock();
-    fault = Recover(fault);
-    mutex.Lock();
-    FinishBoot(fault).IgnoreError();
-  }
-}
-
 absl::Status Machine::Impl::PowerOff(const std::function<absl::Status()>& request) {
+  if (backend->state() == PowerState::kOn && !backend->Hindrance().empty()) {
+    return backend->Kill();  // held: it would hear nothing
+  }
   if (backend->state() == PowerState::kPaused) {
     if (absl::Status status = backend->Resume(); !status.ok()) {
       return backend->Kill();  // frozen for good: there is nobody to ask
@@ -325,7 +181,8 @@ bool Machine::Impl::TakeForStop() {
     changed.Wait(&mutex);
   }
   --stops;
-  const bool up = Up();
+  awaits_room = false;
+  const bool up = Up() && hindrance.empty();
   SetState(MachineState::kShuttingDown);
   return up;
 }
@@ -359,7 +216,7 @@ absl::Status Machine::EnsureReady() {
   absl::MutexLock lock(&m.mutex);
   while (true) {
     if (m.Up()) {
-      return absl::OkStatus();
+      return m.hindrance.empty() ? absl::OkStatus() : Full(m.hindrance);
     }
     if (m.state == MachineState::kShuttingDown) {
       m.changed.Wait(&m.mutex);
@@ -477,9 +334,10 @@ std::vector<std::filesystem::path> Machine::DataPaths() const {
 
 MachineStatus Machine::status() const {
   absl::MutexLock lock(&impl_->mutex);
-  return {.state = impl_->state,
+  const bool held = !impl_->hindrance.empty();
+  return {.state = held ? MachineState::kPaused : impl_->state,
           .backend = impl_->backend->name(),
-          .error = impl_->error,
+          .error = held ? std::string(Full(impl_->hindrance).message()) : impl_->error,
           .ready_since = impl_->Up() ? impl_->ready_since : absl::InfinitePast(),
           .recoveries = impl_->recoveries,
           .suspended = impl_->state == MachineState::kStopped && impl_->backend->suspended(),

@@ -25,7 +25,8 @@ absl::string_view StateName(MachineState state);  // "stopped", …, "shutting-d
 struct MachineStatus {
   MachineState state = MachineState::kStopped;
   std::string backend;
-  std::string error;  // why it is in kError
+  // Why it is in kError, or why one that is kPaused is held: it goes on by itself.
+  std::string error;
   absl::Time ready_since;
   int recoveries = 0;  // times it was brought back since vibed started
   // Of a stopped machine: the next start goes on where it was. Of one that runs: it did.
@@ -57,7 +58,9 @@ class Machine {
   Machine(std::unique_ptr<VirtualMachine> backend, Probe probe, Options options);
   ~Machine();
 
-  // Returns when the supervisor answers. Concurrent callers share one boot.
+  // Returns when the supervisor answers. Concurrent callers share one boot. DISK_LOW while the
+  // host's disk is full and the machine is held for that; both that one and one that died of it go
+  // on by themselves when there is room.
   absl::Status EnsureReady();
   // Finds a machine that runs already (left by an earlier vibed) without starting one. When its
   // supervisor does not answer yet, waiting for it and repair go on in the background.

@@ -48,6 +48,10 @@ class VirtualMachine {
   virtual bool suspended() const { return false; }
   // The machine that the last Start of this object started goes on from a save.
   virtual bool resumed() const { return false; }
+  // Why the machine does not work though nothing is wrong with it: the host's disk is full. Empty
+  // when nothing keeps it. A guest that the hypervisor holds for that goes on in this call once
+  // there is room. Of a machine that is off: what a start would meet.
+  virtual std::string Hindrance() { return ""; }
   // The last lines of the machine's console, for errors; empty when there are none.
   virtual std::vector<std::string> LastLog() const { return {}; }
   // The file that gets what the console says, each line with its time; what was before is beside

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from registry import Registry
-from vibe_cli import IMAGES, Vibe, get, probe, write_app
+from vibe_cli import IMAGES, Vibe, eventually, get, probe, write_app
 
 WEB_PORT = [{"container": 8080}]
 
@@ -125,6 +125,15 @@ def test_a_dependency_cycle(vibe, tmp_path):
     recovers(vibe, app, "cycle")
 
 
+def fill(folder):
+    """Takes all the space of a folder's disk, to the last byte; returns the file to remove."""
+    filler = folder / "filler"
+    for block in ("1M", "4k", "1"):
+        subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "oflag=append", "conv=notrunc", f"bs={block}", "status=none"],
+                       check=False, stderr=subprocess.DEVNULL)
+    return filler
+
+
 def test_a_full_disk(tmp_path):
     image, mount = tmp_path / "disk.img", tmp_path / "disk"
     mount.mkdir()
@@ -134,16 +143,29 @@ def test_a_full_disk(tmp_path):
     try:
         vibe = Vibe(mount / "home")
         try:
+            kept = vibe.open(write_app(tmp_path / "kept", [
+                probe("web", ["serve", "8080", "kept"], ports=WEB_PORT, stateVolumes=["data:/data"])],
+                state={"volumes": [{"name": "data"}]}), name="kept")
+            vibe("exec", "kept", "/probe", "write", "/data/kept", "the user's data")
+            os.sync()
             app = write_app(tmp_path / "app", [probe("web", ["serve", "8080", "well"], ports=WEB_PORT)])
-            vibe("machine", "start")
-            filler = mount / "filler"
-            subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=64k", "status=none"], check=False,
-                           stderr=subprocess.DEVNULL)
+            filler = fill(mount)
             error = vibe.fails("open", app, "--yes", "--name", "full")
             assert "disk" in error or "space" in error, error
+
+            # With the last byte gone, the file system in the machine's disk file fails as soon as it is written to.
+            def failed():
+                vibe.run("exec", "kept", "/probe", "bulk", "/data/bulk", "200", timeout=60)
+                status = vibe.json("machine", "status")
+                return status["state"] == "error" and status
+            status = eventually(failed, timeout=120, what="the machine's end")
+            assert "disk is full" in status["error"] and "by itself" in status["error"]
+            assert "disk is full" in vibe.fails("open", app, "--yes", "--name", "full")
             filler.unlink()
-            # The last byte was gone: the file system in the machine's disk file cannot go on after failed writes.
-            vibe("machine", "restart")
+            # Nobody does anything, and all is as before.
+            eventually(lambda: get(f"{kept['url']}/read/data/kept") == "the user's data", timeout=60,
+                       what="the app with its data after there was room again")
+            assert vibe.json("machine", "status")["state"] == "ready"
             recovers(vibe, app, "full")
         finally:
             vibe.close()

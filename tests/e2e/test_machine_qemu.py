@@ -1,9 +1,11 @@
 """Apps in a virtual machine as a user has it, and what becomes of them when the machine, its guest or its disk fails.
 One VM for most tests: under software emulation a boot takes both processors for seconds."""
 
+import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -20,10 +22,20 @@ MIB = 1 << 20
 BOOT = 120
 
 
-def make(**variables):
-    home = Path(tempfile.mkdtemp(prefix="vibe-vm-"))
+# "serial": as on a host that has neither vsock nor a device for it.
+TRANSPORT = os.environ.get("VIBE_TEST_TRANSPORT", "")
+
+
+def make(home=None, **variables):
+    home = home or Path(tempfile.mkdtemp(prefix="vibe-vm-"))
     cli = Vibe(home / "home", machine="qemu")
     cli.environment.update({"VIBE_MACHINE_MEMORY": "2GiB", **variables})
+    if TRANSPORT == "serial":
+        if os.access("/dev/vhost-vsock", os.R_OK | os.W_OK):
+            pytest.skip("this host's kernel has vsock")
+        folders = [folder for folder in os.environ["PATH"].split(":")
+                   if not (Path(folder) / "vhost-device-vsock").exists()]
+        cli.environment.update(PATH=":".join(folders), HOME=str(home))
     return cli
 
 
@@ -54,6 +66,8 @@ def app(vm, tmp_path_factory):
         probe("web", ["serve", "8080", "one"], ports=WEB_PORT, stateVolumes=["data:/data"])], state=VOLUME)
     opened = vm.open(folder, name="one")
     assert get(opened["url"]) == "one\n"
+    boot = json.loads((vm.home / "machine" / "qemu" / "run" / "boot.json").read_text())
+    assert (boot["transport"] == "virtio-serial") == (TRANSPORT == "serial")
     vm("exec", "one", "/probe", "write", "/data/kept", "the user's data")
     return opened
 
@@ -187,6 +201,46 @@ def test_a_guest_that_hangs_is_stopped_and_started_within_a_bound(vm, app):
     (run / "run" / "qmp.sock").write_text("")
     assert vm.json("machine", "start", timeout=BOOT)["state"] == "ready"
     eventually(lambda: answers(app["url"]), timeout=60, what="the app after the hang")
+
+
+def test_a_guest_waits_while_the_hosts_disk_is_full_and_goes_on_by_itself(tmp_path):
+    image, mount = tmp_path / "disk.img", Path(tempfile.mkdtemp(prefix="vibe-vm-full-"))
+    subprocess.run(["truncate", "-s", "768M", image], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, mount], check=True)
+    cli, writer = make(mount, VIBE_MACHINE_MEMORY="1GiB"), None
+    try:
+        opened = cli.open(write_app(tmp_path / "app", [
+            probe("web", ["serve", "8080", "waits"], ports=WEB_PORT, stateVolumes=["data:/data"])], state=VOLUME))
+        cli("exec", "app", "/probe", "write", "/data/kept", "from before")
+        process = qemu(cli)
+        filler = mount / "filler"
+        for block in ("1M", "4k"):
+            subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "oflag=append", "conv=notrunc", f"bs={block}",
+                            "status=none"], check=False, stderr=subprocess.DEVNULL)
+        writer = subprocess.Popen([str(cli.programs / "vibe"), "exec", "app", "/probe", "bulk", "/data/bulk", "300"],
+                                  env=cli.environment, stdin=subprocess.DEVNULL)
+        held = eventually(lambda: cli.json("machine", "status")["state"] == "paused" and cli.json("machine", "status"),
+                          timeout=60, what="the machine's waiting")
+        assert "disk is full" in held["error"] and "by itself" in held["error"]
+        assert cli.project("app")["status"] == "unknown"
+        assert "disk is full" in cli.fails("machine", "start")
+        time.sleep(12)  # longer than a guest may be silent
+        assert qemu(cli) == process, "a guest that only waits was ended"
+        filler.unlink()
+        eventually(lambda: get(opened["url"]) == "waits\n", timeout=BOOT, what="the page after there was room again")
+        cli("exec", "app", "/probe", "write", "/data/after", "there is room again")
+        assert get(f"{opened['url']}/read/data/kept") == "from before"
+        assert get(f"{opened['url']}/read/data/after") == "there is room again"
+        # Through vhost-device-vsock no guest can be called again that stood still: it is booted.
+        assert (qemu(cli) == process) == (TRANSPORT == "serial")
+    finally:
+        if writer is not None:
+            writer.kill()
+            writer.wait()
+        cli.close()
+        subprocess.run(["umount", mount], check=True)
+        mount.rmdir()
 
 
 def test_a_full_disk_is_a_clear_error_and_a_machine_that_lives(small_vm, tmp_path):

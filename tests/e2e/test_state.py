@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from vibe_cli import EXAMPLES, Failed, get, post, probe, write_app
+from vibe_cli import EXAMPLES, Failed, Vibe, eventually, get, post, probe, write_app
 
 
 def titles(url):
@@ -127,6 +127,47 @@ def test_a_cluster_of_another_major_version_comes_from_the_dump(vibe, bookmarks)
     assert "and on" in titles(url)
 
 
+def test_an_app_that_moves_to_a_newer_postgres_takes_its_data_along(vibe, tmp_path):
+    """PostgreSQL 17 cannot read a cluster of 15: restored under it, the snapshot comes from its dump."""
+    def app(version):
+        database = {"name": "db", "image": f"vibe-examples/postgres:{version}",
+                    "env": {"POSTGRES_USER": "books", "POSTGRES_PASSWORD": "books"},
+                    "stateVolumes": ["data:/var/lib/postgresql/data"],
+                    "healthcheck": {"test": ["CMD", "pg_isready", "-q", "-U", "books", "-h", "/run/postgresql"],
+                                    "interval": "1s", "startPeriod": "1m"}}
+        return write_app(tmp_path / str(version), [database],
+                         images=["postgres" if version == 15 else f"postgres{version}"], version=f"{version}.0.0",
+                         state={"volumes": [{"name": "data", "consistency": "postgres"}]})
+
+    def sql(statement):
+        return vibe("exec", "books", "-s", "db", "--", "psql", "-X", "-A", "-t", "-U", "books", "-c", statement).strip()
+
+    opened = vibe.open(app(15), name="books")
+    sql("CREATE ROLE reader; CREATE TABLE book (id serial PRIMARY KEY, title text);"
+        "GRANT SELECT ON book TO reader; INSERT INTO book (title) SELECT 'Ünïcode ' || n FROM generate_series(1, 1000) n")
+    rows = "SELECT md5(string_agg(id || title, ',' ORDER BY id)), has_table_privilege('reader', 'book', 'SELECT') FROM book"
+    before = sql(rows)
+    saved = vibe.json("save", "books")["id"]
+    complete(vibe, "books", saved)
+    assert "holds a cluster of PostgreSQL 15, and this is PostgreSQL 17" in vibe.fails(
+        "open", app(17), "--yes", "--name", "books"), "a newer PostgreSQL ran on the old files"
+    vibe("restore", "books", saved, timeout=240)
+    vibe("start", "books")
+    assert sql("SHOW server_version_num").startswith("17") and sql(rows) == before
+    assert sql("INSERT INTO book (title) VALUES ('later') RETURNING id").splitlines()[0] == "1001", "the sequence began anew"
+    cluster = vibe.inside(f"/run/vibe/data/projects/{opened['id']}/current/volumes/data")
+    assert (cluster / "PG_VERSION").read_text() == "17\n"
+
+    # The other way: what 17 wrote is not for 15, and its dump holds more than 15 understands.
+    upgrade = next(s for s in vibe.json("snapshots", "books")["snapshots"] if s["reason"] == "before-upgrade")
+    vibe("stop", "books")
+    vibe.run("open", app(15), "--yes", "--name", "books")  # fails on the files of 17
+    vibe("restore", "books", upgrade["id"], timeout=240)
+    vibe("start", "books")
+    assert sql("SHOW server_version_num").startswith("15") and sql(rows) == before, "there is no way back"
+    vibe("rm", "books", "--yes")
+
+
 def test_another_version_of_the_app_can_be_rolled_back(vibe, tmp_path):
     app = write_app(tmp_path / "app", [probe("web", ["serve", "8080", "hello"], ports=[{"container": 8080}],
                                              stateVolumes=["files:/files"])],
@@ -160,21 +201,22 @@ def test_autosave_comes_when_something_changed_and_only_then(vibe, tmp_path):
     volume = vibe.inside(f"/run/vibe/data/projects/{opened['id']}/current/volumes/files")
 
     def autosaves():
-        return [s["id"] for s in vibe.json("snapshots", "auto")["snapshots"] if s["reason"] == "autosave"]
+        kept = [s["id"] for s in vibe.json("snapshots", "auto")["snapshots"] if s["reason"] == "autosave"]
+        assert len(kept) <= 3, "more autosaves are seen than the manifest allows"
+        return kept
 
     def after(seen, patience=60):
         deadline = time.monotonic() + patience
-        while autosaves() == seen:
+        while (now := autosaves()) == seen:
             assert time.monotonic() < deadline, "no autosave after a change"
-            time.sleep(0.5)
-        return autosaves()
+        return now
 
     seen = after([])
     for number in range(4):
         (volume / "file").write_text(str(number))
         os.sync()  # the file system counts changes when it commits
         seen = after(seen)
-    assert len(seen) == 3, "more autosaves are kept than the manifest allows"
+    assert len(seen) == 3, "the oldest autosaves went too early"
     time.sleep(10)
     assert autosaves() == seen, "saved again though nothing changed"
     vibe("rm", "auto", "--yes")
@@ -260,6 +302,59 @@ def test_files_of_any_kind_are_saved(vibe, tmp_path):
     volume = vibe.inside(f"/run/vibe/data/projects/{opened['id']}/current/volumes/files")
     assert (volume / "kept").read_text() == "kept" and os.readlink(volume / "link") == "kept"
     vibe("rm", "generic", "--yes")
+
+
+def test_a_snapshot_goes_at_once_while_its_dump_is_made(vibe, bookmarks):
+    sql = ["exec", "bookmarks", "-s", "db", "--", "psql", "-q", "-U", "bookmarks", "-d", "bookmarks", "-c"]
+    vibe(*sql, "CREATE TABLE big AS SELECT md5(n::text) || md5((-n)::text) AS text FROM generate_series(1, 2000000) n")
+    for snapshot in vibe.json("snapshots", "bookmarks")["snapshots"]:
+        complete(vibe, "bookmarks", snapshot["id"])
+    saved = vibe.json("save", "bookmarks")["id"]
+    eventually(lambda: vibe.machine_processes("pg_dump"), timeout=60, what="the dump")
+    begun = time.monotonic()
+    vibe("snapshot", "rm", "bookmarks", saved)
+    assert time.monotonic() - begun < 15, "the dump was waited for"
+    assert not vibe.machine_processes("pg_dump"), "the dump goes on"
+    state = vibe.inside(f"/run/vibe/data/projects/{bookmarks['id']}")
+    staged = [entry.name for entry in (state / "staging").iterdir()]
+    assert not [name for name in staged if name.startswith(("clone-", "dump-"))], "the dump left something"
+    eventually(lambda: not list((state / "staging").iterdir()), timeout=60, what="the end of what was removed")
+    assert not (state / "snapshots" / saved).exists()
+    assert saved not in {s["id"] for s in vibe.json("snapshots", "bookmarks")["snapshots"]}
+    assert not [words for words in vibe.machine_processes().values() if "-D /vibe/data" in words], "its Postgres runs on"
+    vibe(*sql, "DROP TABLE big")
+    after = vibe.json("save", "bookmarks")["id"]
+    (volume,) = complete(vibe, "bookmarks", after)["volumes"]
+    assert volume["dumpFormat"] == "pg_dump_custom", "no dump is made any more"
+
+
+def test_a_disk_that_gets_full_is_told_before_anything_is_refused(tmp_path):
+    image, mount = tmp_path / "disk.img", tmp_path / "disk"
+    mount.mkdir()
+    subprocess.run(["truncate", "-s", "8G", image], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, mount], check=True)
+    try:
+        vibe = Vibe(mount / "home")
+        try:
+            app = write_app(tmp_path / "app", [probe(stateVolumes=["files:/files"])],
+                            state={"volumes": [{"name": "files"}]})
+            assert vibe.open(app, name="app")["diskWarning"] == "" and vibe.json("ps")["diskWarning"] == ""
+            left = os.statvfs(mount).f_bavail * os.statvfs(mount).f_frsize
+            subprocess.run(["fallocate", "-l", str(left - (2 << 30)), mount / "filler"], check=True)
+            eventually(lambda: vibe.json("machine", "status")["diskWarning"], what="the warning")
+            for command in (["ps"], ["machine", "status"], ["save", "app"], ["open", app, "--yes", "--name", "app"]):
+                result = vibe.run(*command)
+                assert result.returncode == 0, f"{command} is refused: {result.stderr}"
+                assert "warning: this computer's disk is nearly full: " in result.stderr, command
+                assert "Free space on this computer" in result.stderr
+                assert vibe.json(*command)["diskWarning"].startswith("this computer's disk is nearly full: ")
+            (mount / "filler").unlink()
+            eventually(lambda: not vibe.json("ps")["diskWarning"], what="the end of the warning")
+        finally:
+            vibe.close()
+    finally:
+        subprocess.run(["umount", mount], check=True)
 
 
 def test_the_supervisor_may_die_at_any_time(vibe, notes):

@@ -86,14 +86,14 @@ class Failed(Exception):
 class Vibe:
     """One home of Vibe. close() ends everything that runs for it."""
 
-    def __init__(self, home, machine="native"):
-        self.home = Path(home)
+    def __init__(self, home, machine="native", programs=BIN):
+        self.home, self.programs = Path(home), programs
         self.environment = {**os.environ, "VIBE_HOME": str(self.home), "VIBE_MACHINE": machine, "NO_COLOR": "1"}
 
     # ---- the commands ----
 
     def run(self, *args, timeout=120, stdin=subprocess.DEVNULL):
-        return subprocess.run([str(BIN / "vibe"), *map(str, args)], env=self.environment, stdin=stdin,
+        return subprocess.run([str(self.programs / "vibe"), *map(str, args)], env=self.environment, stdin=stdin,
                               capture_output=True, text=True, timeout=timeout)
 
     def __call__(self, *args, timeout=120):

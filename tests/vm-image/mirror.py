@@ -171,7 +171,9 @@ MODULES = {
     "nf_tables": "",
     "nft_chain_nat": "nf_tables",
     "nft_ct": "nf_tables",
+    "nft_fib_inet": "nf_tables",
     "nft_masq": "nf_tables",
+    "nft_meta_bridge": "nf_tables",
     "nft_nat": "nf_tables",
     "nft_reject_inet": "nf_tables",
 }

@@ -117,6 +117,7 @@ def test_two_runs_give_the_same_bytes(setup):
     url = setup.mirror()
     setup.build(url)
     first = {f: (setup.out / f).read_bytes() for f in os.listdir(setup.out)}
+    setup.out = setup.out.parent / "another" / "place"
     setup.build(url)
     assert {f: (setup.out / f).read_bytes() for f in os.listdir(setup.out)} == first
 

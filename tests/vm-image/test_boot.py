@@ -15,6 +15,13 @@ INIT = os.path.join(os.environ.get("VIBE_TEST_BIN_DIR", os.path.join(ROOT, "buil
 pytestmark = pytest.mark.skipif(QEMU is None, reason="qemu-system-x86_64 is not installed")
 
 
+def build(programs, out):
+    cache = os.environ.get(
+        "VIBE_PACKAGE_CACHE", os.path.join(tempfile.gettempdir(), f"vibe-packages-{os.getuid()}")
+    )
+    run_build("--distro", "debian", "--arch", "x86_64", "--bin", str(programs), "--out", str(out), "--cache", cache)
+
+
 @pytest.fixture(scope="session")
 def image(tmp_path_factory):
     """The real vibe-init and containerd; in the supervisor's place a program that looks around."""
@@ -27,21 +34,7 @@ def image(tmp_path_factory):
         subprocess.run(
             ["cc", "-static", "-O1", "-o", programs / name, os.path.join(HERE, "guest_probe.c")], check=True
         )
-    cache = os.environ.get(
-        "VIBE_PACKAGE_CACHE", os.path.join(tempfile.gettempdir(), f"vibe-packages-{os.getuid()}")
-    )
-    run_build(
-        "--distro",
-        "debian",
-        "--arch",
-        "x86_64",
-        "--bin",
-        str(programs),
-        "--out",
-        str(folder / "out"),
-        "--cache",
-        cache,
-    )
+    build(programs, folder / "out")
     return str(folder / "out")
 
 
@@ -62,6 +55,13 @@ def probes(machine):
             key = " ".join(words[1:-1]) if words[1] == "argument" else words[1]
             found[key] = words[-1] if key != "controllers" else words[2:]
     return found
+
+
+def test_the_same_packages_give_the_same_bytes_anywhere(image, tmp_path):
+    build(os.path.join(image, "..", "bin"), tmp_path / "another" / "place")
+    for name in ("kernel", "initrd", "manifest.json"):
+        with open(os.path.join(image, name), "rb") as first, open(tmp_path / "another" / "place" / name, "rb") as second:
+            assert first.read() == second.read(), f"{name} depends on where or when it is made"
 
 
 def test_life_of_a_guest(image, disk, tmp_path):

@@ -14,6 +14,7 @@
 #include "base/unix_socket.h"
 #include "rpc/ports.h"
 #include "vm/data_disk.h"
+#include "vm/host_room.h"
 #include "vm/native/background_machine.h"
 #include "vm/native/run_record.h"
 
@@ -69,7 +70,12 @@ absl::Status NativeMachine::Start() {
   }
   VIBE_RETURN_IF_ERROR(NeedRoot());
   VIBE_RETURN_IF_ERROR(MakeDirectories(layout_.directory, 0700));
+  VIBE_RETURN_IF_ERROR(RemoveUnfinished(layout_.directory));
   VIBE_RETURN_IF_ERROR(RefuseDataDirectory(layout_));
+  if (std::string full = Hindrance(); !full.empty()) {
+    return WithAdvice(Error(absl::StatusCode::kResourceExhausted, Reason::kDiskLow, full),
+                      "free space on this computer, and try again");
+  }
   VIBE_ASSIGN_OR_RETURN(const uint64_t disk_bytes, options_.disk_bytes());
   VIBE_RETURN_IF_ERROR(PrepareDataDisk(layout_.disk(), disk_bytes));
   SubprocessOptions command{
@@ -162,6 +168,11 @@ PowerState NativeMachine::state() const {
   }
   const absl::StatusOr<Cgroup> cgroup = MachineCgroup();
   return cgroup.ok() && cgroup->Frozen() ? PowerState::kPaused : PowerState::kOn;
+}
+
+// One that runs switches itself off when its disk's file can take no more (init/machine_side.cpp).
+std::string NativeMachine::Hindrance() {
+  return Process().ok() ? "" : NoRoom(layout_.directory);
 }
 
 std::vector<std::string> NativeMachine::LastLog() const {

@@ -38,6 +38,7 @@ class NativeMachine : public VirtualMachine {
   absl::Status Pause() override;
   absl::Status Resume() override;
   PowerState state() const override;
+  std::string Hindrance() override;
   std::vector<std::string> LastLog() const override;
   std::filesystem::path ConsoleLog() const override { return layout_.console_log(); }
   std::vector<std::filesystem::path> DataPaths() const override { return {layout_.disk()}; }

@@ -46,6 +46,14 @@ Arguments DataDisk(const Layout& layout) {
           "virtio-blk-pci,drive=data,serial=vibe-data"};
 }
 
+// Shared, as the vsock device maps it too. Not a file on a disk: allocating one page by page takes
+// a fifth of a boot, the kernel writes it to the disk all the time, and a full disk kills the
+// guest.
+std::string MemoryPath(const MachineSpec& spec) {
+  return spec.resume ? Value(spec.layout.memory())
+                     : absl::StrCat("/proc/self/fd/", kMemoryDescriptor);
+}
+
 // The guest reads the secret from a disk that only its root sees. A command line would show it to
 // every user of the host, and the kernel's to every container.
 Arguments SecretDisk(const Layout& layout) {
@@ -131,15 +139,14 @@ Arguments QemuCommand(const MachineSpec& spec) {
                       "-machine",
                       absl::StrCat(MachineType(spec.architecture), ",memory-backend=memory")};
   Add(arguments, Accelerator(spec.boot.kvm));
-  // The memory is a shared file: the vsock device maps it, and a suspended machine is it.
-  Add(arguments, {"-smp", absl::StrCat(spec.guest.cpus), "-m",
-                  absl::StrCat(spec.guest.memory_mib, "M"), "-object",
-                  absl::StrCat("memory-backend-file,id=memory,share=on,size=",
-                               spec.guest.memory_mib, "M,mem-path=", Value(layout.memory())),
-                  "-kernel", spec.image.kernel.string(), "-initrd", spec.image.initrd.string(),
-                  "-append", KernelCommandLine(KernelOf(spec)), "-chardev",
-                  "stdio,id=console,signal=off", "-serial", "chardev:console", "-qmp",
-                  absl::StrCat("unix:", Value(layout.control()), ",server=on,wait=off")});
+  Add(arguments,
+      {"-smp", absl::StrCat(spec.guest.cpus), "-m", absl::StrCat(spec.guest.memory_mib, "M"),
+       "-object",
+       absl::StrCat("memory-backend-file,id=memory,share=on,size=", spec.guest.memory_mib,
+                    "M,mem-path=", MemoryPath(spec)),
+       "-kernel", spec.image.kernel.string(), "-append", KernelCommandLine(KernelOf(spec)),
+       "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-qmp",
+       absl::StrCat("unix:", Value(layout.control()), ",server=on,wait=off")});
   Add(arguments, DataDisk(layout));
   if (!spec.boot.secret.empty()) {
     Add(arguments, SecretDisk(layout));
@@ -155,7 +162,10 @@ Arguments QemuCommand(const MachineSpec& spec) {
        "virtio-rng-pci", "-device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on"});
   Add(arguments, Channels(spec));
   if (spec.resume) {
+    // Without the initrd, which nobody reads again: copying it takes as long as loading the guest.
     Add(arguments, {"-S", "-incoming", "defer"});
+  } else {
+    Add(arguments, {"-initrd", spec.image.initrd.string()});
   }
   return arguments;
 }

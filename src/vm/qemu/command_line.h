@@ -21,6 +21,10 @@ inline constexpr char kVsockDriver[] = "vhost-user-vsock-pci";
 inline constexpr char kVsockDevice[] = "vsock";
 inline constexpr char kVsockSlot[] = "vsock-slot";
 
+// Where qemu finds the memory of a guest that is booted: a file that lives in memory only, and as
+// long as somebody has it open. The keeper makes it.
+inline constexpr int kMemoryDescriptor = 4;
+
 struct MachineSpec {
   Architecture architecture = Architecture::kX86_64;
   std::filesystem::path qemu;          // the program

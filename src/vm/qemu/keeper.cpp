@@ -4,7 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
-#include <sys/stat.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,7 +15,9 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/file.h"
 #include "base/status.h"
@@ -23,6 +25,7 @@
 #include "init/child.h"
 #include "init/log_pipe.h"
 #include "vm/native/run_record.h"
+#include "vm/qemu/command_line.h"
 #include "vm/qemu/layout.h"
 
 namespace vibe::vm::qemu {
@@ -34,7 +37,9 @@ using init::Say;
 
 constexpr int64_t kMaxConsoleBytes = 4 << 20;
 constexpr absl::Duration kDeviceStart = absl::Seconds(5);
-constexpr absl::Duration kPoll = absl::Milliseconds(5);
+constexpr absl::Duration kPoll = absl::Milliseconds(1);
+constexpr int kLockDescriptor = 3;
+constexpr uint64_t kMaxSocketsBytes = 16 << 20;
 // qemu ends at once on SIGTERM, unless it is stopped.
 constexpr absl::Duration kQemuEnd = absl::Seconds(5);
 
@@ -46,6 +51,20 @@ std::vector<std::string> Environment() {
     }
   }
   return environment;
+}
+
+// Not found out by connecting: the device takes one connection, and ends with it.
+bool Listens(const std::filesystem::path& socket) {
+  constexpr absl::string_view kAccepts =
+      " 00010000 ";  // the kernel's flag of a socket that listens
+  const absl::StatusOr<std::string> sockets = ReadFile("/proc/net/unix", kMaxSocketsBytes);
+  const std::string name = absl::StrCat(" ", socket.string());
+  for (const absl::string_view line : absl::StrSplit(sockets.ok() ? *sockets : "", '\n')) {
+    if (absl::EndsWith(line, name) && absl::StrContains(line, kAccepts)) {
+      return true;
+    }
+  }
+  return false;
 }
 
 class Keeper {
@@ -62,7 +81,8 @@ class Keeper {
   void Report(const absl::Status& status) { init::ReportStart(report_, status); }
 
  private:
-  absl::StatusOr<pid_t> StartProgram(const std::vector<std::string>& command);
+  absl::StatusOr<pid_t> StartProgram(const std::vector<std::string>& command,
+                                     const UniqueFd& memory = UniqueFd());
   absl::Status StartDevice();
   void Reap();
   void HandleSignals();
@@ -75,20 +95,24 @@ class Keeper {
   absl::Time kill_at_ = absl::InfiniteFuture();
 };
 
-absl::StatusOr<pid_t> Keeper::StartProgram(const std::vector<std::string>& command) {
-  return init::StartChild({.args = command,
+absl::StatusOr<pid_t> Keeper::StartProgram(const std::vector<std::string>& command,
+                                           const UniqueFd& memory) {
+  init::ChildOptions child{.args = command,
                            .env = Environment(),
                            .output = console_.write_end(),
-                           .descriptors = {{lock_.get(), 3}},
-                           .dies_with_parent = true});
+                           .descriptors = {{lock_.get(), kLockDescriptor}},
+                           .dies_with_parent = true};
+  if (memory.valid()) {
+    child.descriptors.emplace_back(memory.get(), kMemoryDescriptor);
+  }
+  return init::StartChild(child);
 }
 
 // Returns when it listens: qemu connects once.
 absl::Status Keeper::StartDevice() {
   VIBE_ASSIGN_OR_RETURN(device_, StartProgram(options_.device));
   const absl::Time deadline = absl::Now() + kDeviceStart;
-  struct stat info {};
-  while (::stat(layout_.device().c_str(), &info) != 0) {
+  while (!Listens(layout_.device())) {
     console_.Pump();
     Reap();
     if (device_ == 0) {
@@ -100,7 +124,6 @@ absl::Status Keeper::StartDevice() {
     }
     absl::SleepFor(kPoll);
   }
-  absl::SleepFor(kPoll);  // between the socket's name and its queue
   return absl::OkStatus();
 }
 
@@ -117,7 +140,12 @@ absl::Status Keeper::Start() {
   if (!options_.device.empty()) {
     VIBE_RETURN_IF_ERROR(StartDevice());
   }
-  VIBE_ASSIGN_OR_RETURN(qemu_, StartProgram(options_.qemu));
+  // qemu gives it its size. It is gone with qemu and the device: nobody else has it.
+  const UniqueFd memory(::memfd_create("vibe-memory", MFD_CLOEXEC));
+  if (!memory.valid()) {
+    return ErrnoError(errno, "make the guest's memory");
+  }
+  VIBE_ASSIGN_OR_RETURN(qemu_, StartProgram(options_.qemu, memory));
   std::string children;  // for who pauses the machine
   for (const pid_t pid : {qemu_, device_}) {
     if (pid != 0) {

@@ -12,8 +12,9 @@ struct Layout {
   std::filesystem::path directory;  // absolute
 
   std::filesystem::path disk() const { return directory / "data.img"; }  // survives everything
-  std::filesystem::path memory() const { return directory / "memory"; }  // the guest's, as a file
-  // A suspended machine is its memory, the state of the rest, and the record of both (save.h).
+  // A suspended machine is its memory, the state of the rest, and the record of both (save.h). One
+  // that goes on from a save has its memory in that file.
+  std::filesystem::path memory() const { return directory / "memory"; }
   std::filesystem::path state() const { return directory / "state"; }
   std::filesystem::path save() const { return directory / "save.json"; }
   std::filesystem::path logs() const { return directory / "logs"; }

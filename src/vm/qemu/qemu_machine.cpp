@@ -18,6 +18,7 @@
 #include "base/status.h"
 #include "base/subprocess.h"
 #include "vm/data_disk.h"
+#include "vm/host_room.h"
 #include "vm/native/background_machine.h"
 #include "vm/native/run_record.h"
 #include "vm/qemu/dial.h"
@@ -34,7 +35,7 @@ namespace {
 using nlohmann::json;
 
 constexpr absl::Duration kPoll = absl::Milliseconds(2);
-constexpr absl::Duration kRefusedPause = absl::Milliseconds(10);
+constexpr absl::Duration kRefusedPause = absl::Milliseconds(1);
 constexpr uint64_t kMaxBootBytes = 16 << 10;
 constexpr uint64_t kMaxConsoleBytes = 8 << 20;  // the keeper rotates it at 4 MiB
 constexpr char kStartLine[] = "---- start";     // of the keeper
@@ -42,6 +43,7 @@ constexpr char kReadyLine[] = "vibe-init: ready: ";
 constexpr size_t kSecretBytes = 32;
 constexpr size_t kSector = 512;  // a disk is made of whole ones
 constexpr uint32_t kFirstCid = 3;
+constexpr char kHeld[] = "io-error";  // what qemu calls a guest that it stopped for want of room
 
 // A loopback port that is free now. Should another program take it first, qemu says so.
 absl::StatusOr<uint16_t> FreePort() {
@@ -161,6 +163,12 @@ absl::Status QemuMachine::Start() {
   resumed_ = false;
   VIBE_RETURN_IF_ERROR(MakeDirectories(layout_.directory, 0700));
   VIBE_RETURN_IF_ERROR(MakeDirectories(layout_.run(), 0700));
+  VIBE_RETURN_IF_ERROR(RemoveUnfinished(layout_.directory));
+  VIBE_RETURN_IF_ERROR(RemoveUnfinished(layout_.run()));
+  if (const std::string full = NoRoom(layout_.directory); !full.empty()) {
+    return WithAdvice(Error(absl::StatusCode::kResourceExhausted, Reason::kDiskLow, full),
+                      "free space on this computer, and try again");
+  }
   VIBE_ASSIGN_OR_RETURN(const MachineSpec spec, Specify());
   // What is left of a machine whose keeper was killed a moment ago goes by itself.
   VIBE_RETURN_IF_ERROR(native::AwaitUnlocked(layout_.lock(), absl::Now() + options_.kill_timeout));
@@ -197,12 +205,39 @@ absl::Status QemuMachine::Usable() const {
   VIBE_ASSIGN_OR_RETURN(const Boot boot, CurrentBoot());
   const absl::StatusOr<json> status = Control("query-status");
   std::error_code error;
-  if ((status.ok() && status->is_object() && status->value("running", json()) == json(false)) ||
+  if ((status.ok() && status->is_object() && status->value("running", json()) == json(false) &&
+       status->value("status", json()) != json(kHeld)) ||
       (boot.resumed && !fs::exists(layout_.ready(), error)) ||
       fs::exists(layout_.saving(), error)) {
     return absl::FailedPreconditionError("it was being saved or resumed");
   }
   return absl::OkStatus();
+}
+
+bool QemuMachine::HeldForRoom() const {
+  const absl::StatusOr<json> status = Control("query-status");
+  return status.ok() && status->is_object() && status->value("status", json()) == json(kHeld);
+}
+
+// A held guest loses nothing: qemu does the write again that failed. But vhost-device-vsock does
+// not survive that the guest stood still (see Pause): nobody can call such a guest any more. So it
+// is asked to power off, writes all that it has, and is brought back as one that died.
+std::string QemuMachine::Hindrance() {
+  if (!Process().ok()) {
+    return NoRoom(layout_.directory);
+  }
+  if (!HeldForRoom()) {
+    return "";
+  }
+  std::string full = NoRoom(layout_.directory);
+  if (full.empty()) {
+    const bool goes_on = Control("cont").ok();  // asked again when it does not
+    const absl::StatusOr<Boot> boot = CurrentBoot();
+    if (goes_on && boot.ok() && boot->transport == Transport::kDevice) {
+      Control("system_powerdown").IgnoreError();
+    }
+  }
+  return full;
 }
 
 absl::StatusOr<Boot> QemuMachine::CurrentBoot() const {

@@ -53,6 +53,7 @@ class QemuMachine : public VirtualMachine {
   bool can_suspend() const override;
   bool suspended() const override;
   bool resumed() const override { return resumed_; }
+  std::string Hindrance() override;
   std::vector<std::string> LastLog() const override;
   std::filesystem::path ConsoleLog() const override { return layout_.console_log(); }
   std::vector<std::filesystem::path> DataPaths() const override {
@@ -78,6 +79,8 @@ class QemuMachine : public VirtualMachine {
   // Why a machine that runs is of no use, or OK: an earlier vibed died while it saved or resumed
   // it, or left a record that nobody can read.
   absl::Status Usable() const;
+  // qemu stopped the guest because a write to the data disk found no room.
+  bool HeldForRoom() const;
   absl::Status AwaitRunning() ABSL_EXCLUSIVE_LOCKS_REQUIRED(power_);
   absl::Status Signal(int signal) ABSL_EXCLUSIVE_LOCKS_REQUIRED(power_);  // qemu and the device
   absl::Status EndProcesses() ABSL_EXCLUSIVE_LOCKS_REQUIRED(power_);

@@ -15,6 +15,7 @@
 #include "base/unix_socket.h"
 #include "rpc/ports.h"
 #include "vm/qemu/dial.h"
+#include "vm/qemu/guest_memory.h"
 #include "vm/qemu/migration.h"
 #include "vm/qemu/qemu_machine.h"
 #include "vm/qemu/save.h"
@@ -74,6 +75,12 @@ absl::Status QemuMachine::Suspend() {
   // Soon it has no vsock device: should this process end, the next one must know.
   VIBE_RETURN_IF_ERROR(ReplaceFile(layout_.saving(), "", 0600));
   VIBE_RETURN_IF_ERROR(Annotate(SaveGuest(boot), "save the machine"));
+  if (!boot.resumed) {  // one that goes on from a save has its memory in the file
+    VIBE_ASSIGN_OR_RETURN(const UniqueFd memory, OpenGuestMemory(layout_));
+    VIBE_RETURN_IF_ERROR(
+        Annotate(CopyGuestMemory(memory, layout_.memory(), absl::Now() + options_.save_timeout),
+                 "save the machine"));
+  }
   VIBE_RETURN_IF_ERROR(EndProcesses());
   // Nobody has the files any more: from now on they are what was saved.
   if (absl::Status status = RecordSave(layout_, boot); !status.ok()) {

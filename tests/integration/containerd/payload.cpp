@@ -212,7 +212,7 @@ int main(int argc, char** argv) {
   if (what == "id") {
     printf("%d %d %s\n", static_cast<int>(getuid()), static_cast<int>(getgid()),
            getenv("MODE") != nullptr ? getenv("MODE") : "");
-    return 0;
+    return argc > 2 ? atoi(argv[2]) : 0;
   }
   if (what == "echo") {
     return Echo();

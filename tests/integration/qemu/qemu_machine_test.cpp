@@ -1,15 +1,21 @@
 // The virtual machine with the real guest: Debian's kernel and containerd, our init and supervisor,
 // under software emulation where KVM does not work.
 #include <gmock/gmock.h>
+#include <grp.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
+#include <functional>
+#include <initializer_list>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/file.h"
@@ -25,6 +31,7 @@
 namespace vibe::vm::qemu::testing {
 namespace {
 
+namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
 // What a forwarded connection to nothing is answered.
@@ -37,6 +44,22 @@ std::string AskForward(QemuMachine& machine) {
   EXPECT_TRUE(WriteBy(*stream, "CONNECT nothing web 80\n", deadline).ok());
   const auto line = ReadLineBy(*stream, 4096, deadline);
   return line.ok() ? *line : line.status().ToString();
+}
+
+// What `question` finds as another user of this host, who has a process of his own.
+bool AsNobody(const std::function<bool()>& question) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    constexpr uid_t kNobody = 65534;
+    if (::geteuid() == 0 &&
+        (::setgroups(0, nullptr) != 0 || ::setgid(kNobody) != 0 || ::setuid(kNobody) != 0)) {
+      ::_exit(1);
+    }
+    ::_exit(question() ? 1 : 0);
+  }
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
 }
 
 absl::Status KeepProject(host::SupervisorClient& supervisor, const std::string& id) {
@@ -154,10 +177,43 @@ TEST_F(QemuMachineTest, WithoutVsockThereAreASerialPortAndASecret) {
   }
   EXPECT_THAT(AskForward(*machine), HasSubstr("ERR "));
 
+  // What only this user may see.
+  for (const auto& [path, mode] :
+       std::initializer_list<std::pair<fs::path, mode_t>>{{layout_.directory, 0700},
+                                                          {layout_.run(), 0700},
+                                                          {layout_.secret(), 0600},
+                                                          {layout_.boot(), 0600}}) {
+    struct stat info {};
+    ASSERT_EQ(::stat(path.c_str(), &info), 0) << path;
+    EXPECT_EQ(info.st_mode & 0777, mode) << path;
+  }
+  if (::geteuid() == 0) {
+    EXPECT_FALSE(AsNobody([&] {
+      return ConnectUnixBy(layout_.port(), absl::Now() + absl::Seconds(5)).ok() ||
+             ::access(layout_.secret().c_str(), R_OK) == 0;
+    })) << "another user reaches the serial port or the secret";
+  }
+
   // Another user of this host, who finds the port.
   const auto text = ReadFile(layout_.boot(), 1 << 16);
   ASSERT_TRUE(text.ok());
   Boot boot = ParseBoot(*text).value();
+  for (const pid_t process : Processes()) {
+    const auto words = ReadFile(absl::StrCat("/proc/", process, "/cmdline"), 1 << 20);
+    EXPECT_FALSE(words.ok() && absl::StrContains(*words, boot.secret))
+        << "a command line has the secret";
+  }
+  for (const std::string& greeting :
+       {boot.secret.substr(1) + "\n",
+        std::string("CONNECT nothing web 80\n" + std::string(100, 'x'))}) {
+    const absl::Time limit = absl::Now() + absl::Seconds(15);
+    const auto guest = ConnectLoopbackBy(boot.forward_port, limit);
+    ASSERT_TRUE(guest.ok()) << guest.status();
+    WriteBy(*guest, greeting, limit).IgnoreError();
+    const auto heard = ReadLineBy(*guest, 4096, limit);
+    EXPECT_FALSE(heard.ok()) << "a stranger was answered: " << *heard;
+    EXPECT_LT(absl::Now(), limit) << "a stranger is kept";
+  }
   boot.secret[5] = boot.secret[5] == '0' ? '1' : '0';
   const absl::Time deadline = absl::Now() + absl::Seconds(10);
   const auto stranger = DialGuest(layout_, boot, rpc::kForwardPort, deadline);

@@ -1,7 +1,9 @@
 #include "btrfs_image.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 
 #include <cstdlib>
@@ -32,9 +34,11 @@ void RunOrThrow(const std::vector<std::string>& args) {
   }
 }
 
-BtrfsImage::BtrfsImage(uint64_t bytes) {
-  // In memory where there is room: what is tested is order, not the disk.
-  const fs::path parent = fs::is_directory("/dev/shm") ? "/dev/shm" : fs::temp_directory_path();
+BtrfsImage::BtrfsImage(uint64_t bytes, fs::path parent) {
+  if (parent.empty()) {
+    // In memory where there is room: what is tested is order, not the disk.
+    parent = fs::is_directory("/dev/shm") ? "/dev/shm" : fs::temp_directory_path();
+  }
   folder_ = parent / ("vibe-btrfs-" + RandomHex(8));
   image_ = folder_ / "image";
   root_ = folder_ / "mount";
@@ -65,6 +69,21 @@ void BtrfsImage::Unmount() {
 void BtrfsImage::CutPower() {
   const fs::path copy = folder_ / ("image-" + RandomHex(4));
   RunOrThrow({"cp", "--sparse=always", image_.string(), copy.string()});
+  ContinueFrom(copy);
+}
+
+fs::path BtrfsImage::CopyNow() const {
+  fs::path copy = folder_ / ("image-" + RandomHex(4));
+  const UniqueFd from(::open(image_.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd to(::open(copy.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  // One step for the file system: a write to the disk is in it as a whole or not at all.
+  if (::ioctl(to.get(), FICLONE, from.get()) != 0) {
+    throw std::runtime_error("the image's file system has no reflinks");
+  }
+  return copy;
+}
+
+void BtrfsImage::ContinueFrom(const fs::path& copy) {
   // btrfs refuses two mounted file systems of one identity.
   fd_.reset();
   if (::umount(root_.c_str()) != 0) {

@@ -1,6 +1,7 @@
 // A btrfs file system of the test's own, in an image on a loop device, and its reading back.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -15,7 +16,8 @@ void EnterOwnMountNamespace();
 
 class BtrfsImage {
  public:
-  explicit BtrfsImage(uint64_t bytes = 512ULL << 20);
+  // The image is made in `parent`, or in memory without one.
+  explicit BtrfsImage(uint64_t bytes = 512ULL << 20, std::filesystem::path parent = {});
   ~BtrfsImage();
   BtrfsImage(const BtrfsImage&) = delete;
   BtrfsImage& operator=(const BtrfsImage&) = delete;
@@ -26,6 +28,12 @@ class BtrfsImage {
   // What a power cut leaves: what had reached the disk, and nothing of what was only in memory.
   // Mounts it in the place of what was there.
   void CutPower();
+
+  // The same of an instant within what is under way: first the disk as it is right now, whoever
+  // writes to it; later that is mounted in the place of what was there. The image must be on a file
+  // system with reflinks, such as another BtrfsImage.
+  std::filesystem::path CopyNow() const;
+  void ContinueFrom(const std::filesystem::path& copy);
 
  private:
   void Mount();

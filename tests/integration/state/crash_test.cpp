@@ -1,7 +1,9 @@
 // 500 times a process that works on a project's snapshots is killed: at each of the library's fault
 // points in turn, at chosen points of random work, at random times; some of the times the power of
-// the disk is cut as well. Each time everything must be whole, and what was acknowledged must be
-// there.
+// the disk is cut as well. Then the power is cut at any instant of that work. Each time everything
+// must be whole, and what was acknowledged must be there.
+//
+// VIBE_CRASH_SEED repeats a run, VIBE_CRASH_TRIALS has so many trials of each kind.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -34,8 +36,25 @@ using nlohmann::json;
 using ::testing::IsEmpty;
 
 constexpr int kTrials = 500;
+constexpr int kPowerCuts = 200;
 constexpr int kPowerCutEach = 8;  // of the trials with random work
 constexpr char kWorker[] = VIBE_TEST_BIN_DIR "/vibe-state-crash-worker";
+
+// A number of the environment, or the one given.
+template <typename Number>
+Number Given(const char* variable, Number otherwise) {
+  const char* const text = std::getenv(variable);
+  if (text != nullptr && !absl::SimpleAtoi(text, &otherwise)) {
+    ADD_FAILURE() << variable << " is no number: " << text;
+  }
+  return otherwise;
+}
+
+unsigned Seed() {
+  const unsigned seed = Given("VIBE_CRASH_SEED", std::random_device()());
+  std::cout << "VIBE_CRASH_SEED=" << seed << std::endl;
+  return seed;
+}
 
 std::string DigestOf(const fs::path& state) {
   const UniqueFd fd(::open(state.c_str(), O_RDONLY | O_DIRECTORY));
@@ -75,8 +94,7 @@ class CrashTest : public ::testing::Test {
          json::array()}}.dump();
   }
 
-  // Runs the worker with a fault, or kills it after a while. Its wait status.
-  int Work(unsigned seed, int steps, const std::string& fault, absl::Duration life) {
+  pid_t Start(unsigned seed, int steps, const std::string& fault) {
     std::vector<std::string> args = {kWorker, projects(), journal_, std::to_string(seed),
                                      std::to_string(steps)};
     std::vector<char*> argv;
@@ -88,14 +106,53 @@ class CrashTest : public ::testing::Test {
     char* environment[] = {variable.data(), nullptr};
     pid_t pid = -1;
     EXPECT_EQ(::posix_spawn(&pid, kWorker, nullptr, nullptr, argv.data(), environment), 0);
-    if (life < absl::InfiniteDuration()) {
-      absl::SleepFor(life);
-      ::kill(pid, SIGKILL);
-    }
+    return pid;
+  }
+
+  // Its wait status.
+  static int End(pid_t pid) {
     int status = 0;
     EXPECT_EQ(::waitpid(pid, &status, 0), pid);
     EXPECT_TRUE(WIFSIGNALED(status) || WEXITSTATUS(status) == 0) << "it failed by itself";
     return status;
+  }
+
+  // Runs the worker with a fault, or kills it after a while. Its wait status.
+  int Work(unsigned seed, int steps, const std::string& fault, absl::Duration life) {
+    const pid_t pid = Start(seed, steps, fault);
+    if (life < absl::InfiniteDuration()) {
+      absl::SleepFor(life);
+      ::kill(pid, SIGKILL);
+    }
+    return End(pid);
+  }
+
+  json Journal() const {
+    json journal;
+    std::ifstream(journal_) >> journal;
+    return journal;
+  }
+
+  // Cuts the power somewhere in the worker's work. What it had said by then must hold; what it
+  // said it would do, until a moment later, may have happened.
+  void CutPowerWithin(unsigned seed, absl::Duration after) {
+    const pid_t pid = Start(seed, 1000, "");
+    absl::SleepFor(after);
+    json sure = Journal();
+    const fs::path disk = image_.CopyNow();
+    const json later = Journal();
+    ::kill(pid, SIGKILL);
+    End(pid);
+    image_.ContinueFrom(disk);
+    sure["duplicates"] = later["duplicates"];
+    json& saved = sure["saved"];
+    const json& kept = later["saved"];  // without what was about to be deleted
+    for (size_t i = saved.size(); i-- > 0;) {
+      if (std::find(kept.begin(), kept.end(), saved[i]) == kept.end()) {
+        saved.erase(i);
+      }
+    }
+    std::ofstream(journal_) << sure.dump();
   }
 
   void Check(bool power_was_cut) {
@@ -103,12 +160,11 @@ class CrashTest : public ::testing::Test {
     ASSERT_TRUE(report.ok()) << report.status();
     EXPECT_TRUE(report->has_current);
     for (const std::string& action : report->actions) {
-      ++actions_[action.substr(0, action.find("snapshot"))];
+      ++actions_[action.substr(0, std::min(action.find("snapshot"), action.find('-')))];
     }
     EXPECT_THAT(Store("p")->Recover()->actions, IsEmpty()) << "once is enough";
 
-    json journal;
-    std::ifstream(journal_) >> journal;
+    const json journal = Journal();
     CheckFiles();
     const std::set<std::string> listed = CheckSnapshots();
     for (const std::string id : journal["saved"]) {
@@ -204,18 +260,21 @@ class CrashTest : public ::testing::Test {
     EXPECT_TRUE(CommitFilesystem(image_.fd()).ok());
   }
 
-  BtrfsImage image_{256ULL << 20};
+  void PrintActions() const {
+    for (const auto& [action, count] : actions_) {
+      std::cout << "  " << count << " times: " << action << "\n";
+    }
+  }
+
+  BtrfsImage disk_{2ULL << 30};  // a file system with reflinks, for that one's image
+  BtrfsImage image_{256ULL << 20, disk_.root()};
   fs::path journal_;
   std::map<std::string, int> actions_;
 };
 
 TEST_F(CrashTest, EverythingIsWholeAfterEveryDeath) {
-  unsigned seed = std::random_device()();
-  if (const char* given = std::getenv("VIBE_CRASH_SEED"); given != nullptr) {
-    EXPECT_TRUE(absl::SimpleAtoi(given, &seed));
-  }
-  std::cout << "VIBE_CRASH_SEED=" << seed << std::endl;
-  std::mt19937 random(seed);
+  const int all = Given("VIBE_CRASH_TRIALS", kTrials);
+  std::mt19937 random(Seed());
   int trials = 0;
   int deaths = 0;
   // Each point of one piece of work that has all kinds of steps, one after the other.
@@ -228,7 +287,7 @@ TEST_F(CrashTest, EverythingIsWholeAfterEveryDeath) {
   }
   EXPECT_GT(deaths, 60) << "the fault points are not there";
   const int systematic = trials;
-  for (; trials < kTrials && !HasFailure(); ++trials) {
+  for (; trials < all && !HasFailure(); ++trials) {
     const unsigned work = random();
     const bool cut = trials % kPowerCutEach == 0;
     SCOPED_TRACE(absl::StrCat("trial ", trials, " of work ", work, cut ? ", power cut" : ""));
@@ -247,10 +306,26 @@ TEST_F(CrashTest, EverythingIsWholeAfterEveryDeath) {
   }
   std::cout << trials << " trials, " << systematic << " of them point by point, " << deaths
             << " deaths" << std::endl;
-  for (const auto& [action, count] : actions_) {
-    std::cout << "  " << count << " times: " << action << "\n";
+  PrintActions();
+  EXPECT_GE(deaths, trials * 9 / 10);
+}
+
+TEST_F(CrashTest, EverythingIsWholeAfterAPowerCutAtAnyInstant) {
+  const int all = Given("VIBE_CRASH_TRIALS", kPowerCuts);
+  std::mt19937 random(Seed());
+  int trials = 0;
+  for (; trials < all && !HasFailure(); ++trials) {
+    const unsigned work = random();
+    SCOPED_TRACE(absl::StrCat("power cut ", trials, " in work ", work));
+    CutPowerWithin(work, absl::Microseconds(1'000 + random() % 80'000));
+    if (random() % 3 == 0) {  // and again, while the supervisor recovers
+      CutPowerWithin(work + 1, absl::Microseconds(random() % 10'000));
+    }
+    Check(true);
   }
-  EXPECT_GE(deaths, kTrials * 9 / 10);
+  std::cout << trials << " power cuts" << std::endl;
+  PrintActions();
+  EXPECT_GE(actions_.size(), 4u) << "the cuts do not come in the middle of anything";
 }
 
 }  // namespace

@@ -51,6 +51,16 @@ absl::StatusOr<v1::Project> ReadProject(std::unique_ptr<grpc::ClientReader<Respo
   return project;
 }
 
+template <typename Response>
+absl::StatusOr<Response> ReadLast(std::unique_ptr<grpc::ClientReader<Response>> reader) {
+  Response last;
+  for (Response response; reader->Read(&response);) {
+    last = response;
+  }
+  VIBE_RETURN_IF_ERROR(rpc::FromGrpc(reader->Finish()));
+  return last;
+}
+
 std::string Names(const fs::path& directory, const std::string& part) {
   std::string names;
   std::error_code error;
@@ -222,11 +232,13 @@ absl::StatusOr<v1::Project> SupervisorMachine::Open(const std::string& id) {
   return ReadProject(stub_->OpenProject(&context, request), nullptr);
 }
 
-absl::StatusOr<v1::Project> SupervisorMachine::StartProject(const std::string& id,
-                                                            std::vector<v1::Progress>* progress) {
+absl::StatusOr<v1::Project> SupervisorMachine::StartProject(
+    const std::string& id, std::vector<v1::Progress>* progress,
+    const std::map<std::string, std::string>& secrets) {
   grpc::ClientContext context;
   v1::StartProjectRequest request;
   request.set_id(id);
+  request.mutable_secrets()->insert(secrets.begin(), secrets.end());
   return ReadProject(stub_->StartProject(&context, request), progress);
 }
 
@@ -246,6 +258,19 @@ absl::Status SupervisorMachine::Delete(const std::string& id) {
   request.set_delete_data(true);
   v1::DeleteProjectRuntimeResponse response;
   return rpc::FromGrpc(stub_->DeleteProjectRuntime(&context, request, &response));
+}
+
+absl::StatusOr<v1::Snapshot> SupervisorMachine::Save(const v1::SaveSnapshotRequest& request) {
+  grpc::ClientContext context;
+  VIBE_ASSIGN_OR_RETURN(const auto last,
+                        ReadLast<v1::SaveSnapshotResponse>(stub_->SaveSnapshot(&context, request)));
+  return last.snapshot();
+}
+
+absl::StatusOr<v1::RestoreSnapshotResponse> SupervisorMachine::Restore(
+    const v1::RestoreSnapshotRequest& request) {
+  grpc::ClientContext context;
+  return ReadLast<v1::RestoreSnapshotResponse>(stub_->RestoreSnapshot(&context, request));
 }
 
 absl::StatusOr<v1::Project> SupervisorMachine::Get(const std::string& id) {

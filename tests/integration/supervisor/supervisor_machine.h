@@ -42,9 +42,12 @@ class SupervisorMachine {
                                      const std::string& manifest, const std::string& package);
   absl::StatusOr<v1::Project> Open(const std::string& id);
   absl::StatusOr<v1::Project> StartProject(const std::string& id,
-                                           std::vector<v1::Progress>* progress = nullptr);
+                                           std::vector<v1::Progress>* progress = nullptr,
+                                           const std::map<std::string, std::string>& secrets = {});
   absl::StatusOr<v1::Project> Stop(const std::string& id, uint32_t timeout_seconds = 10);
   absl::Status Delete(const std::string& id);
+  absl::StatusOr<v1::Snapshot> Save(const v1::SaveSnapshotRequest& request);
+  absl::StatusOr<v1::RestoreSnapshotResponse> Restore(const v1::RestoreSnapshotRequest& request);
   absl::StatusOr<v1::Project> Get(const std::string& id);
   absl::StatusOr<std::vector<v1::LogLine>> Logs(const std::string& id, const std::string& service,
                                                 uint32_t tail);

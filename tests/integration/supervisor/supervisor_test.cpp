@@ -1,7 +1,9 @@
 // vibe-supervisor as the host sees it: the real program with a real containerd, driven through its
 // sockets.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,6 +19,7 @@
 #include "absl/time/clock.h"
 #include "base/random.h"
 #include "base/status.h"
+#include "relay/descriptor.h"
 #include "relay/stream_header.h"
 #include "rpc/status.h"
 #include "supervisor_machine.h"
@@ -108,21 +111,32 @@ class SupervisorTest : public ::testing::Test {
     return {};
   }
 
-  // The first answer of the forward server, then, after "OK\n", what the service says.
+  // The first answer of the forward server, then, after "FD\n", what the service says.
   std::string Forward(const std::string& id, const std::string& service, uint16_t port) {
     const auto fd = machine_->Forward();
     if (!fd.ok()) {
       return fd.status().ToString();
     }
     const std::string header = relay::FormatHeader({id, service, port});
-    const std::string said = header + "echo this";
-    if (::send(fd->get(), said.data(), said.size(), MSG_NOSIGNAL) < 0) {
+    if (::send(fd->get(), header.data(), header.size(), MSG_NOSIGNAL) < 0) {
       return "cannot send";
     }
-    ::shutdown(fd->get(), SHUT_WR);
     std::string answer;
     char buffer[4096];
-    for (ssize_t count = 0; (count = ::read(fd->get(), buffer, sizeof buffer)) > 0;) {
+    UniqueFd service_fd;
+    pollfd answered{fd->get(), POLLIN, 0};
+    ::poll(&answered, 1, 30'000);
+    const ssize_t answer_size =
+        relay::ReceiveWithDescriptor(fd->get(), buffer, sizeof buffer, service_fd);
+    answer.append(buffer, static_cast<size_t>(std::max<ssize_t>(answer_size, 0)));
+    if (!service_fd.valid()) {
+      return answer;
+    }
+    ::fcntl(service_fd.get(), F_SETFL, 0);  // it came without waiting
+    constexpr absl::string_view kSaid = "echo this";
+    ::send(service_fd.get(), kSaid.data(), kSaid.size(), MSG_NOSIGNAL);
+    ::shutdown(service_fd.get(), SHUT_WR);
+    for (ssize_t count = 0; (count = ::read(service_fd.get(), buffer, sizeof buffer)) > 0;) {
       answer.append(buffer, static_cast<size_t>(count));
     }
     return answer;
@@ -184,7 +198,7 @@ TEST_F(SupervisorTest, AProjectOfTwoServicesStartsInOrderIsReachedAndStops) {
   EXPECT_EQ(ServiceOf(id_, "web").restart_count(), 0u) << "web was started before db answered";
   EXPECT_TRUE(machine_->StartProject(id_).ok()) << "starting what runs is harmless";
 
-  EXPECT_EQ(Forward(id_, "web", 8080), "OK\nweb\necho this");
+  EXPECT_EQ(Forward(id_, "web", 8080), "FD\nweb\necho this");
   EXPECT_THAT(Forward(id_, "db", 5432), HasSubstr("ERR port 5432 of service db is not exposed"));
   EXPECT_THAT(Forward(id_, "web", 81), HasSubstr("ERR "));
   EXPECT_THAT(Forward(RandomUuid(), "web", 8080), HasSubstr("ERR "));
@@ -194,7 +208,7 @@ TEST_F(SupervisorTest, AProjectOfTwoServicesStartsInOrderIsReachedAndStops) {
   EXPECT_EQ(stopped->status(), v1::STATUS_STOPPED);
   EXPECT_THAT(Forward(id_, "web", 8080), HasSubstr("ERR service web does not run"));
   Start(id_);
-  EXPECT_EQ(Forward(id_, "web", 8080), "OK\nweb\necho this");
+  EXPECT_EQ(Forward(id_, "web", 8080), "FD\nweb\necho this");
 }
 
 TEST_F(SupervisorTest, AServiceThatListensOnIPv6OnlyIsReached) {
@@ -202,7 +216,7 @@ TEST_F(SupervisorTest, AServiceThatListensOnIPv6OnlyIsReached) {
       id_, "six",
       {Service("web", R"("/payload","serve6","8080")", R"(,"ports":[{"container":8080}])")});
   Start(id_);
-  EXPECT_EQ(Forward(id_, "web", 8080), "OK\nweb\necho this");
+  EXPECT_EQ(Forward(id_, "web", 8080), "FD\nweb\necho this");
 }
 
 TEST_F(SupervisorTest, AServiceThatExitsAtOnceIsNamedWithItsLastWords) {
@@ -249,7 +263,7 @@ TEST_F(SupervisorTest, AKilledSupervisorFindsItsServicesRunning) {
   const auto after = ServiceOf(id_, "web");
   EXPECT_EQ(after.started_at().seconds(), before.started_at().seconds())
       << "it was started again instead of taken over";
-  EXPECT_EQ(Forward(id_, "web", 8080), "OK\nweb\necho this");
+  EXPECT_EQ(Forward(id_, "web", 8080), "FD\nweb\necho this");
   EXPECT_TRUE(machine_->Stop(id_).ok());
   EXPECT_TRUE(machine_->Delete(id_).ok());
 }
@@ -276,12 +290,13 @@ TEST_F(SupervisorTest, AKilledContainerdDoesNotStopServicesNorHealth) {
   Start(id_);
   machine_->containerd().Kill();
   const absl::Time asked = absl::Now();
-  grpc::ClientContext context;
   v1::HealthResponse health;
-  ASSERT_TRUE(machine_->stub().Health(&context, {}, &health).ok());
+  EXPECT_TRUE(Eventually([&] {
+    grpc::ClientContext context;
+    return machine_->stub().Health(&context, {}, &health).ok() && !health.containerd_ok();
+  }));
   EXPECT_LT(absl::Now() - asked, absl::Seconds(1));
-  EXPECT_FALSE(health.containerd_ok());
-  EXPECT_EQ(Forward(id_, "web", 8080), "OK\nweb\necho this");
+  EXPECT_EQ(Forward(id_, "web", 8080), "FD\nweb\necho this");
   ASSERT_TRUE(machine_->containerd().Restart().ok());
   EXPECT_TRUE(Eventually([&] {
     grpc::ClientContext again;

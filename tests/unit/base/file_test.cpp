@@ -2,7 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <fstream>
@@ -49,6 +52,32 @@ TEST_F(File, StaysWhenItCannotBeReplaced) {
   EXPECT_EQ(Entries(), 1U) << "the temporary file is left behind";
   EXPECT_TRUE(std::filesystem::exists(path_ / "kept"));
   EXPECT_TRUE(absl::IsNotFound(ReplaceFile(directory_.path() / "none" / "file", "x")));
+}
+
+TEST_F(File, WhatAKilledWriterLeftIsRemovedAndNothingElse) {
+  // A process that stops for good between the temporary file and its new name.
+  const std::string content(64 << 20, 'x');
+  const pid_t writer = ::fork();
+  if (writer == 0) {
+    (void)ReplaceFile(path_, content);
+    ::_exit(0);
+  }
+  for (int i = 0; i < 5000 && Entries() == 0; ++i) {
+    ::usleep(1000);
+  }
+  ::kill(writer, SIGKILL);
+  ::waitpid(writer, nullptr, 0);
+  ASSERT_EQ(Entries(), 1U);
+  ASSERT_FALSE(std::filesystem::exists(path_)) << "the writer was quicker than its end";
+  for (const char* kept : {"file.config", "file.abcdef", "unfinished"}) {
+    ASSERT_TRUE(ReplaceFile(directory_.path() / kept, "kept").ok());
+  }
+  ASSERT_TRUE(MakeDirectories(directory_.path() / "folder.unfinished").ok());
+  std::filesystem::create_symlink("file.config", directory_.path() / "link.unfinished");
+  EXPECT_TRUE(RemoveUnfinished(directory_.path()).ok());
+  EXPECT_EQ(Entries(), 5U);
+  EXPECT_TRUE(RemoveUnfinished(directory_.path() / "none").ok());
+  EXPECT_FALSE(RemoveUnfinished(directory_.path() / "file.config").ok());
 }
 
 TEST_F(File, IsNeverSeenHalfWritten) {

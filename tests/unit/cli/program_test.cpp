@@ -27,7 +27,7 @@ using vibe::testing::ScriptedReply;
 
 constexpr char kProject[] =
     R"({"id":"6f1b","name":"notes","appId":"com.example.notes","version":"1.0.0","status":"running",)"
-    R"("url":"http://localhost:4711","path":"/apps/notes","message":"","services":[{"name":"web",)"
+    R"("url":"http://localhost:4711","namedUrl":"http://notes.localhost:4711","path":"/apps/notes","message":"","services":[{"name":"web",)"
     R"("status":"running","containerId":"c","startedAt":null,"restartCount":0,"exitCode":null,)"
     R"("message":"","image":"notes:1","ports":[]},{"name":"db","status":"running","ports":[]}]})";
 
@@ -67,9 +67,12 @@ class ProgramTest : public ::testing::Test {
 };
 
 TEST_F(ProgramTest, OpenPrintsTheAddressAndPlainProgress) {
-  const Finished done = Run({"open", app_.string(), "--yes", "--name", "notes"});
+  const Finished done =
+      Run({"open", app_.string(), "--yes", "--name", "notes", "--port", "web:80", "-p", "db:5432"});
   EXPECT_EQ(done.exit_code, 0) << done.err;
-  EXPECT_EQ(done.out, "notes is running at http://localhost:4711\n");
+  EXPECT_EQ(OpenBody()["ports"], Json::parse(R"(["web:80","db:5432"])"));
+  EXPECT_EQ(done.out,
+            "notes is running at http://notes.localhost:4711 (also http://localhost:4711)\n");
   EXPECT_EQ(done.err, "web: starting\n");
   EXPECT_EQ(OpenBody()["path"], app_.string());
   EXPECT_EQ(OpenBody()["name"], "notes");
@@ -94,7 +97,7 @@ TEST_F(ProgramTest, OpenAsksOnATerminalWhatIsUndecided) {
   ASSERT_TRUE(vibe.WaitFor("answer y or n")) << vibe.screen();
   vibe.Type("n\n");
   EXPECT_EQ(vibe.Wait(), 0) << vibe.screen();
-  EXPECT_THAT(vibe.screen(), HasSubstr("notes is running at http://localhost:4711"));
+  EXPECT_THAT(vibe.screen(), HasSubstr("notes is running at http://notes.localhost:4711"));
   EXPECT_EQ(OpenBody()["decisions"], Json::parse(R"({"network":false})"));
 }
 

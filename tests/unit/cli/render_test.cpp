@@ -66,10 +66,11 @@ TEST(PlainProgress, SpeaksAtPhasesAndQuarters) {
 
 Json ProjectJson() {
   return Json::parse(R"({"id":"0b1c","name":"notes","appId":"com.example.notes","version":"1.0.0",
-    "status":"failed","url":"http://localhost:4711","path":"/apps/notes","message":"",
+    "status":"failed","url":"http://localhost:4711","namedUrl":"http://notes.localhost:4711","path":"/apps/notes","message":"",
     "services":[{"name":"web","status":"running","containerId":"c1","startedAt":"2026-01-31T12:00:00.5Z",
       "restartCount":2,"exitCode":null,"message":"","image":"notes:1",
-      "ports":[{"containerPort":8080,"hostPort":4711,"protocol":"tcp"},
+      "ports":[{"containerPort":8080,"hostPort":4711,"protocol":"tcp","connections":12,
+                "openConnections":3,"bytesIn":1500,"bytesOut":2500000},
                {"containerPort":53,"hostPort":null,"protocol":"udp"}]},
      {"name":"db","status":"failed","containerId":"","startedAt":null,"restartCount":0,"exitCode":1,
       "message":"","image":"postgres:15","ports":[]}]})");
@@ -86,6 +87,25 @@ TEST(Project, ShowsServicesAndComplaints) {
   EXPECT_THAT(text, HasSubstr("4711->8080, 53/udp"));
   EXPECT_THAT(text, HasSubstr("4m"));
   EXPECT_THAT(text, HasSubstr("db: ended with exit code 1"));
+}
+
+TEST(Project, ShowsPortsWithWhatWentThrough) {
+  const std::string text = RenderPorts(ParseProject(ProjectJson()), {});
+  EXPECT_THAT(text, HasSubstr("SERVICE  PORT    ADDRESS         OPEN  CONNECTIONS  IN      OUT\n"
+                              "web      8080    localhost:4711  3     12           1.5 kB  2.5 MB\n"
+                              "web      53/udp  -\n"));
+  EXPECT_THAT(text, HasSubstr("http://notes.localhost:4711"));
+  EXPECT_THAT(RenderPorts(Project(), {}), HasSubstr("no ports"));
+}
+
+TEST(Project, IsDescribedWithEveryPortThatIsOpen) {
+  Json json = ProjectJson();
+  json["status"] = "running";
+  EXPECT_EQ(DescribeProject(ParseProject(json)),
+            "notes is running at http://notes.localhost:4711 (also http://localhost:4711)");
+  json["services"][0]["ports"][1]["hostPort"] = 5353;
+  EXPECT_THAT(DescribeProject(ParseProject(json)),
+              HasSubstr("\n  port 53/udp of web is at localhost:5353"));
 }
 
 TEST(Project, ListsProjects) {

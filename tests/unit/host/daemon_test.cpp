@@ -265,7 +265,8 @@ TEST_F(DaemonTest, OpensAnAppAndItsPortLeadsToTheService) {
   const json& ports = project["services"][0]["ports"];
   const uint16_t port = ports[0]["hostPort"];
   EXPECT_EQ(project["url"], absl::StrCat("http://localhost:", port));
-  EXPECT_TRUE(ports[1]["hostPort"].is_null()) << "UDP is not forwarded";
+  EXPECT_EQ(project["namedUrl"], absl::StrCat("http://my-notes.localhost:", port));
+  EXPECT_TRUE(ports[1]["hostPort"].is_number()) << "UDP is forwarded too";
   EXPECT_EQ(Knock(port), "CONNECT");
   const auto ensured = supervisor_.ensured();
   ASSERT_EQ(ensured.size(), 1u);
@@ -291,6 +292,22 @@ TEST_F(DaemonTest, ANewVersionOfTheAppKeepsThePort) {
   EXPECT_EQ(second["url"], first["url"]);
   EXPECT_EQ(second["status"], "running");
   EXPECT_EQ(KnockUntil(first["services"][0]["ports"][0]["hostPort"], "CONNECT"), "CONNECT");
+}
+
+TEST_F(DaemonTest, APortThatTheUserChoseIsKept) {
+  const json first = Open();
+  const std::string service = first["services"][0]["name"];
+  const uint16_t chosen = first["services"][0]["ports"][1]["hostPort"];
+  json body = OpenBody();
+  body["ports"] = {absl::StrCat(service, ":", chosen, "/tcp")};  // free: only UDP has it
+  const json opened = Call("POST", "/v1/projects", body).Lines().back()["result"];
+  EXPECT_EQ(opened["services"][0]["ports"][0]["hostPort"], chosen);
+  EXPECT_EQ(Knock(chosen), "CONNECT");
+  EXPECT_EQ(Open()["services"][0]["ports"][0]["hostPort"], chosen);
+  body["ports"] = {"nobody:80"};
+  EXPECT_EQ(Call("POST", "/v1/projects", body).Json()["error"]["reason"], "NOT_FOUND");
+  body["ports"] = {"web"};
+  EXPECT_EQ(Call("POST", "/v1/projects", body).status, 400);
 }
 
 TEST_F(DaemonTest, AsksForEachCapabilityBeforeItDoesAnything) {
@@ -386,6 +403,22 @@ TEST_F(DaemonTest, GoesOnAfterTheSupervisorWasRestarted) {
   machine_.StartSupervisor();
   EXPECT_EQ(Call("GET", "/v1/projects/my-notes").Json()["status"], "running");
   EXPECT_EQ(Knock(port), "CONNECT");
+}
+
+// Who is told "stopped" starts it again, or deletes what it writes to.
+TEST_F(DaemonTest, WhatASupervisorThatIsSilentRunsIsUnknownAndNotStopped) {
+  Open();
+  machine_.StopSupervisor();
+  json project = Call("GET", "/v1/projects").Json()["projects"][0];
+  EXPECT_EQ(project["status"], "unknown");
+  EXPECT_EQ(project["services"][0]["status"], "unknown");
+  EXPECT_THAT(project["message"].get<std::string>(), HasSubstr("does not answer"));
+  CheckSchema(project, "Project");
+  machine_.StartSupervisor();
+  EXPECT_EQ(Call("GET", "/v1/projects/my-notes").Json()["status"], "running");
+  ASSERT_EQ(Call("POST", "/v1/machine/stop").status, 200);
+  project = Call("GET", "/v1/projects/my-notes").Json();
+  EXPECT_EQ(project["status"], "stopped") << "nothing runs in a machine that is off";
 }
 
 TEST_F(DaemonTest, AProjectThatEndsByItselfLosesItsPortUntilItRunsAgain) {

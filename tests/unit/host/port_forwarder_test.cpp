@@ -19,8 +19,30 @@ namespace {
 
 using ::testing::HasSubstr;
 
-UniqueFd Connect(uint16_t port) {
-  UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
+bool HasIpv6Loopback() {
+  const UniqueFd fd(::socket(AF_INET6, SOCK_STREAM, 0));
+  sockaddr_in6 address{};
+  address.sin6_family = AF_INET6;
+  address.sin6_addr = in6addr_loopback;
+  return ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+}
+
+UniqueFd Connect6(uint16_t port, int type = SOCK_STREAM) {
+  UniqueFd fd(::socket(AF_INET6, type, 0));
+  sockaddr_in6 address{};
+  address.sin6_family = AF_INET6;
+  address.sin6_port = htons(port);
+  address.sin6_addr = in6addr_loopback;
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return UniqueFd();
+  }
+  const timeval limit{20, 0};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  return fd;
+}
+
+UniqueFd Connect(uint16_t port, int type = SOCK_STREAM) {
+  UniqueFd fd(::socket(AF_INET, type, 0));
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
@@ -60,8 +82,9 @@ class PortForwarderTest : public ::testing::Test {
     EXPECT_TRUE(machine_.Start().ok());
   }
 
-  uint16_t ReserveOne(const std::string& service = "web") {
-    std::vector<ForwardedPort> ports = {{service, 80, 0}};
+  uint16_t ReserveOne(const std::string& service = "web",
+                      relay::Protocol protocol = relay::Protocol::kTcp) {
+    std::vector<ForwardedPort> ports = {{service, 80, 0, protocol}};
     const absl::Status status = forwarder_.Reserve("p", ports, {});
     EXPECT_TRUE(status.ok()) << status;
     return ports[0].host_port;
@@ -179,6 +202,133 @@ TEST_F(PortForwarderTest, HundredsOfConnectionsAtOnce) {
   for (const UniqueFd& client : clients) {
     ASSERT_EQ(ReadAll(client, 17), "CONNECT p web 80\n");
   }
+}
+
+TEST_F(PortForwarderTest, IsOnBothLoopbackAddresses) {
+  if (!HasIpv6Loopback()) {
+    GTEST_SKIP() << "this computer has no ::1";
+  }
+  const uint16_t port = ReserveOne();
+  EXPECT_FALSE(Connect6(port).valid()) << "not open yet";
+  ASSERT_TRUE(forwarder_.Open("p").ok());
+  EXPECT_EQ(ReadAll(Connect6(port), 17), "CONNECT p web 80\n");
+  EXPECT_EQ(ReadAll(Connect(port), 17), "CONNECT p web 80\n");
+  forwarder_.Close("p");
+  EXPECT_FALSE(Connect6(port).valid());
+}
+
+TEST_F(PortForwarderTest, ASocketThatTheMachineGivesIsTheConnection) {
+  const uint16_t port = ReserveOne("given");
+  ASSERT_TRUE(forwarder_.Open("p").ok());
+  for (int i = 0; i < 20; ++i) {
+    const UniqueFd client = Connect(port);
+    ASSERT_EQ(::write(client.get(), "hello", 5), 5);
+    ::shutdown(client.get(), SHUT_WR);
+    ASSERT_EQ(ReadAll(client, 100), "hello") << i;
+  }
+}
+
+TEST_F(PortForwarderTest, AStreamThatEndedWhileItWaitedIsDialledAgain) {
+  const uint16_t port = ReserveOne("once");
+  ASSERT_TRUE(forwarder_.Open("p").ok());
+  for (int i = 0; i < 20; ++i) {
+    const UniqueFd client = Connect(port);
+    ASSERT_EQ(::write(client.get(), "hello", 5), 5);
+    ::shutdown(client.get(), SHUT_WR);
+    ASSERT_EQ(ReadAll(client, 100), "hello") << i;
+  }
+}
+
+TEST_F(PortForwarderTest, DatagramsGoThereAndBackToTheirOwnClient) {
+  const uint16_t port = ReserveOne("dns", relay::Protocol::kUdp);
+  ASSERT_TRUE(forwarder_.Open("p").ok());
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < 20; ++i) {
+    clients.push_back(i % 2 == 1 && HasIpv6Loopback() ? Connect6(port, SOCK_DGRAM)
+                                                      : Connect(port, SOCK_DGRAM));
+    const std::string text = "client " + std::to_string(i);
+    ASSERT_EQ(::send(clients.back().get(), text.data(), text.size(), 0), ssize_t(text.size()));
+    ASSERT_EQ(::send(clients.back().get(), "", 0, 0), 0) << "an empty one is one too";
+  }
+  for (int i = 0; i < 20; ++i) {
+    char buffer[100];
+    ssize_t count = ::recv(clients[i].get(), buffer, sizeof buffer, 0);
+    ASSERT_GT(count, 0);
+    EXPECT_EQ(std::string(buffer, count), "client " + std::to_string(i));
+    EXPECT_EQ(::recv(clients[i].get(), buffer, sizeof buffer, 0), 0);
+  }
+  const std::string big(60'000, 'x');
+  ASSERT_EQ(::send(clients[0].get(), big.data(), big.size(), 0), ssize_t(big.size()));
+  std::string back(big.size() + 1, '\0');
+  back.resize(static_cast<size_t>(::recv(clients[0].get(), back.data(), back.size(), 0)));
+  EXPECT_TRUE(back == big);
+  std::vector<PortTraffic> traffic = forwarder_.Traffic("p");
+  // An answer is counted when it was sent, which a client may be quicker than.
+  for (int i = 0; i < 500 && traffic[0].bytes_out != traffic[0].bytes_in; ++i) {
+    ::usleep(10'000);
+    traffic = forwarder_.Traffic("p");
+  }
+  ASSERT_EQ(traffic.size(), 1U);
+  EXPECT_EQ(traffic[0].connections, 20U);
+  EXPECT_EQ(traffic[0].open_connections, 20U);
+  EXPECT_GE(traffic[0].bytes_in, big.size());
+  EXPECT_EQ(traffic[0].bytes_in, traffic[0].bytes_out);
+}
+
+TEST_F(PortForwarderTest, TheTableOfFlowsIsBounded) {
+  const uint16_t port = ReserveOne("dns", relay::Protocol::kUdp);
+  ASSERT_TRUE(forwarder_.Open("p").ok());
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < 600; ++i) {
+    clients.push_back(Connect(port, SOCK_DGRAM));
+    ASSERT_EQ(::send(clients.back().get(), "x", 1, 0), 1);
+    char byte = 0;
+    ASSERT_EQ(::recv(clients.back().get(), &byte, 1, 0), 1) << i;
+  }
+  EXPECT_EQ(forwarder_.Traffic("p")[0].open_connections, 512U);
+  // The one that was silent longest has lost its flow, and gets a new one.
+  char byte = 0;
+  ASSERT_EQ(::send(clients[0].get(), "y", 1, 0), 1);
+  EXPECT_EQ(::recv(clients[0].get(), &byte, 1, 0), 1);
+  EXPECT_EQ(forwarder_.Traffic("p")[0].connections, 601U);
+}
+
+TEST_F(PortForwarderTest, AUdpPortThatIsTakenIsAConflict) {
+  const uint16_t port = ReserveOne("dns", relay::Protocol::kUdp);
+  PortForwarder other([]() -> absl::StatusOr<UniqueFd> { return absl::UnavailableError("no"); });
+  std::vector<ForwardedPort> ports = {{"dns", 53, port, relay::Protocol::kUdp}};
+  const absl::Status status = other.Reserve("q", ports, {});
+  EXPECT_EQ(ReasonOf(status), Reason::kPortConflict);
+  EXPECT_THAT(std::string(status.message()), HasSubstr(std::to_string(port) + "/udp"));
+#ifdef __linux__
+  EXPECT_THAT(std::string(status.message()), HasSubstr("process " + std::to_string(::getpid())));
+#endif
+  std::vector<ForwardedPort> tcp = {{"dns", 53, port}};
+  EXPECT_TRUE(other.Reserve("q", tcp, {}).ok()) << "TCP has numbers of its own";
+}
+
+TEST_F(PortForwarderTest, CountsConnectionsAndBytesOfEachDirection) {
+  const uint16_t port = ReserveOne("given");
+  ASSERT_TRUE(forwarder_.Open("p").ok());
+  const UniqueFd kept = Connect(port);
+  ASSERT_EQ(::write(kept.get(), "hello", 5), 5);
+  ASSERT_EQ(ReadAll(kept, 5), "hello");
+  {
+    const UniqueFd client = Connect(port);
+    ASSERT_EQ(::write(client.get(), "abc", 3), 3);
+    ::shutdown(client.get(), SHUT_WR);
+    ASSERT_EQ(ReadAll(client, 10), "abc");
+  }
+  for (int i = 0; i < 500 && forwarder_.Traffic("p")[0].open_connections != 1; ++i) {
+    ::usleep(10'000);
+  }
+  const PortTraffic traffic = forwarder_.Traffic("p")[0];
+  EXPECT_EQ(traffic.port.host_port, port);
+  EXPECT_EQ(traffic.connections, 2U);
+  EXPECT_EQ(traffic.open_connections, 1U);
+  EXPECT_EQ(traffic.bytes_in, 8U);
+  EXPECT_EQ(traffic.bytes_out, 8U);
+  EXPECT_TRUE(forwarder_.Traffic("nobody").empty());
 }
 
 }  // namespace

@@ -6,11 +6,13 @@
 
 #include <chrono>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/sha256.h"
 #include "base/status.h"
 #include "base/unix_socket.h"
 #include "manifest/parse.h"
+#include "relay/descriptor.h"
 #include "rpc/ports.h"
 #include "rpc/status.h"
 #include "spdlog/spdlog.h"
@@ -99,7 +101,29 @@ grpc::Status ScriptedSupervisor::EnsureProject(Context*, const v1::EnsureProject
                          port.host_exposure == manifest::Exposure::kAuto);
     }
   }
+  *project.mutable_grants() = request->grants();
   SetServices(project, status);
+  *response->mutable_project() = project;
+  return grpc::Status::OK;
+}
+
+grpc::Status ScriptedSupervisor::SetGrants(Context*, const v1::SetGrantsRequest* request,
+                                           v1::SetGrantsResponse* response) {
+  const std::lock_guard lock(mutex_);
+  v1::EnsureProjectRequest& ensured = ensured_[request->id()];
+  *ensured.mutable_grants() = request->grants();
+  v1::Project& project = projects_[request->id()];
+  *project.mutable_grants() = request->grants();
+  const auto parsed = manifest::Parse(ensured.manifest_json());
+  for (int index = 0; index < project.services_size(); ++index) {
+    const auto& ports = parsed.manifest->services[static_cast<size_t>(index)].ports;
+    for (size_t port = 0; port < ports.size(); ++port) {
+      project.mutable_services(index)
+          ->mutable_ports(static_cast<int>(port))
+          ->set_expose(request->grants().expose_ports() &&
+                       ports[port].host_exposure == manifest::Exposure::kAuto);
+    }
+  }
   *response->mutable_project() = project;
   return grpc::Status::OK;
 }
@@ -315,6 +339,65 @@ grpc::Status ScriptedSupervisor::Shutdown(Context*, const v1::ShutdownRequest*,
   return grpc::Status::OK;
 }
 
+namespace {
+
+void Echo(int fd) {
+  char buffer[4096];
+  ssize_t count = 0;
+  while ((count = ::read(fd, buffer, sizeof buffer)) > 0 &&
+         ::write(fd, buffer, static_cast<size_t>(count)) == count) {
+  }
+  ::shutdown(fd, SHUT_WR);
+}
+
+std::string ReadHeader(int fd) {
+  std::string header;
+  char c = 0;
+  while (::read(fd, &c, 1) == 1 && c != '\n') {
+    header.push_back(c);
+  }
+  return header;
+}
+
+void ServeForward(int fd) {
+  std::vector<std::thread> given;
+  while (true) {
+    const std::string header = ReadHeader(fd);
+    if (header.find(" given ") == std::string::npos && header.find(" once ") == std::string::npos) {
+      const bool dead = header.empty() || header.find(" dead ") != std::string::npos;
+      const bool datagrams = absl::StartsWith(header, "DATAGRAMS ");
+      const std::string answer = dead        ? "ERR nobody answers\n"
+                                 : datagrams ? "OK\n"  // frames come back as they are
+                                             : "OK\n" + header + "\n";
+      if (::write(fd, answer.data(), answer.size()) < 0 || dead) {
+        ::shutdown(fd, SHUT_RDWR);
+      } else {
+        Echo(fd);
+      }
+      break;
+    }
+    int pair[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) {
+      break;
+    }
+    UniqueFd passed(pair[1]);
+    relay::SendWithDescriptor(fd, "FD\n", passed.get());
+    given.emplace_back([end = pair[0]] {
+      Echo(end);
+      ::close(end);
+    });
+    if (header.find(" once ") != std::string::npos) {
+      ::shutdown(fd, SHUT_RDWR);
+      break;
+    }
+  }
+  for (std::thread& thread : given) {
+    thread.join();
+  }
+}
+
+}  // namespace
+
 ScriptedMachine::ScriptedMachine(std::filesystem::path directory, ScriptedSupervisor& supervisor)
     : directory_(std::move(directory)), supervisor_(supervisor) {
   spdlog::set_level(spdlog::level::err);  // what tests provoke is no news
@@ -384,25 +467,7 @@ void ScriptedMachine::ServeForwards() {
       continue;
     }
     fds.emplace_back(::accept(forward_.get(), nullptr, nullptr));
-    connections.emplace_back([fd = fds.back().get()] {
-      std::string header;
-      char c = 0;
-      while (::read(fd, &c, 1) == 1 && c != '\n') {
-        header.push_back(c);
-      }
-      const bool dead = header.find(" dead ") != std::string::npos;
-      const std::string answer = dead ? "ERR nobody answers\n" : "OK\n" + header + "\n";
-      if (::write(fd, answer.data(), answer.size()) < 0 || dead) {
-        ::shutdown(fd, SHUT_RDWR);
-        return;
-      }
-      char buffer[4096];
-      ssize_t count = 0;
-      while ((count = ::read(fd, buffer, sizeof buffer)) > 0 &&
-             ::write(fd, buffer, static_cast<size_t>(count)) == count) {
-      }
-      ::shutdown(fd, SHUT_WR);
-    });
+    connections.emplace_back([fd = fds.back().get()] { ServeForward(fd); });
   }
   for (const UniqueFd& fd : fds) {
     ::shutdown(fd.get(), SHUT_RDWR);

@@ -34,6 +34,7 @@ class ScriptedSupervisor : public v1::Supervisor::Service {
   using Context = grpc::ServerContext;
   grpc::Status EnsureProject(Context*, const v1::EnsureProjectRequest*,
                              v1::EnsureProjectResponse*) override;
+  grpc::Status SetGrants(Context*, const v1::SetGrantsRequest*, v1::SetGrantsResponse*) override;
   grpc::Status OpenProject(Context*, const v1::OpenProjectRequest*,
                            grpc::ServerWriter<v1::OpenProjectResponse>*) override;
   grpc::Status StartProject(Context*, const v1::StartProjectRequest*,
@@ -72,8 +73,9 @@ class ScriptedSupervisor : public v1::Supervisor::Service {
   std::atomic<int> imports_{0};
 };
 
-// Forwarded connections are answered "OK" and then echoed; those to a service called "dead" get
-// "ERR".
+// Forwarded connections are answered "OK" and then echoed, header and all; those to a service called
+// "dead" get "ERR", and "given" and "once" an echoing socket of their own, after which "once" closes
+// the stream. Datagrams are echoed.
 class ScriptedMachine : public vm::VirtualMachine {
  public:
   // `supervisor` and the folder outlive it.

@@ -233,6 +233,49 @@ TEST(Errors, OfAHealthcheck) {
   });
 }
 
+TEST(Errors, OfHooks) {
+  const auto hook = [](const std::string& keys) {
+    return Key("hooks", "{preSave: {" + keys + "}}");
+  };
+  ExpectReports({
+      {Key("hooks", "[a]"),
+       "8:12: error: services[0].hooks: must be a mapping, such as {preSave: {command: "
+       "[\"/app/flush\", \"--now\"]}}; it is a list"},
+      {Key("hooks", "{presave: {command: [a]}}"),
+       "8:13: error: services[0].hooks.presave: unknown key \"presave\"; did you mean "
+       "\"preSave\"?"},
+      {Key("hooks", "{postRestore: [a]}"),
+       "8:26: error: services[0].hooks.postRestore: must be a mapping, such as {command: "
+       "[\"/app/flush\", \"--now\"], timeout: 10s}; it is a list"},
+      {hook("timeout: 1s"),
+       "8:22: error: services[0].hooks.preSave.command: is missing: write it as command: "
+       "[\"/app/flush\", \"--now\"]"},
+      {hook("command: /app/flush"),
+       "8:32: error: services[0].hooks.preSave.command: must be a list, such as "
+       "[\"/app/flush\", \"--now\"]; it is a text"},
+      {hook("command: []"),
+       "8:32: error: services[0].hooks.preSave.command: needs a program to run, such as "
+       "[\"/app/flush\", \"--now\"]"},
+      {hook("command: [\"\", a]"),
+       "8:32: error: services[0].hooks.preSave.command: needs a program to run, such as "
+       "[\"/app/flush\", \"--now\"]"},
+      {hook("command: [a, \"b\\0\"]"),
+       "8:36: error: services[0].hooks.preSave.command[1]: must not hold a zero byte"},
+      {hook("command: [a], timeout: 10"),
+       "8:46: error: services[0].hooks.preSave.timeout: must be a duration with a unit, such as "
+       "500ms, 30s or 1m30s, not \"10\""},
+      {hook("command: [a], timeout: 0s"),
+       "8:46: error: services[0].hooks.preSave.timeout: must be more than 0 and at most 10m, not "
+       "\"0s\""},
+      {hook("command: [a], timeout: 601s"),
+       "8:46: error: services[0].hooks.preSave.timeout: must be more than 0 and at most 10m, not "
+       "\"601s\""},
+      {hook("command: [a], timeoutSeconds: 5"),
+       "8:37: error: services[0].hooks.preSave.timeoutSeconds: unknown key \"timeoutSeconds\"; "
+       "known are command, timeout"},
+  });
+}
+
 TEST(Errors, OfMounts) {
   const std::string state = "state: {volumes: [{name: data}]}\n";
   ExpectReports({

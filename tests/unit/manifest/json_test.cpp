@@ -32,6 +32,9 @@ TEST(ToJson, WritesTheSameForEverySpelling) {
   EXPECT_EQ(json("    resources: {memory: 1g}\n"), json("    resources: {memory: 1024MiB}\n"));
   EXPECT_EQ(json("    healthcheck: {test: x, interval: 90s}\n"),
             json("    healthcheck: {test: [CMD-SHELL, x], interval: 1m30s, retries: 3}\n"));
+  EXPECT_EQ(json("    hooks: {preSave: {command: [a], timeout: 30s}, postRestore: }\n"),
+            json("    hooks: {preSave: {command: [\"a\"]}}\n"));
+  EXPECT_EQ(json("    hooks:\n"), json(""));
   EXPECT_EQ(json("    env: {B: 1, A: 2}\n"), json("    env: {A: \"2\", B: \"1\"}\n"));
 }
 
@@ -144,6 +147,12 @@ class Generator {
       check.timeout_ms = Coin() ? 30'000 : 1'000 * (1 + static_cast<int64_t>(Below(1'000)));
       check.start_period_ms = static_cast<int64_t>(Below(5'000));
       check.retries = 1 + static_cast<int>(Below(10));
+    }
+    for (auto* hook : {&service.hooks.pre_save, &service.hooks.post_restore}) {
+      if (Coin()) {
+        *hook = Hook{.command = {Word(), Text(0, 9, true)},
+                     .timeout_ms = Coin() ? 30'000 : 1 + static_cast<int64_t>(Below(600'000))};
+      }
     }
     service.working_dir = Coin() ? "/" : Coin() ? "/srv/a b" : "";
     service.user = Coin() ? "app:1000" : "";

@@ -69,6 +69,9 @@ services:
       timeout: 1.5s
       retries: 5
       startPeriod: 500ms
+    hooks:
+      preSave: {command: [/app/flush, 1, "a\nb"], timeout: 1m30s}
+      postRestore: {command: [/app/load]}
     workingDir: /srv/
     user: 1000:1000
     restart: no
@@ -106,6 +109,8 @@ publisher:
   EXPECT_THAT(web.depends_on, ElementsAre("db"));
   EXPECT_EQ(web.healthcheck,
             (Healthcheck{{"CMD", "curl", "-f", "http://localhost"}, 90'000, 1'500, 500, 5}));
+  EXPECT_EQ(web.hooks,
+            (Hooks{Hook{{"/app/flush", "1", "a\nb"}, 90'000}, Hook{{"/app/load"}, 30'000}}));
   EXPECT_EQ(web.working_dir, "/srv");
   EXPECT_EQ(web.user, "1000:1000");
   EXPECT_EQ(web.restart, Restart::kNo);

@@ -12,45 +12,106 @@
 namespace vibe::network {
 namespace {
 
-TEST(AddressPlan, FollowsTheAgreedRanges) {
-  const Subnet first = SubnetOf(0);
+TEST(AddressPool, FollowsTheAgreedRanges) {
+  const AddressPool pool;
+  const Subnet first = pool.SubnetOf(0);
   EXPECT_EQ(first.bridge, "vibe-0");
   EXPECT_EQ(first.ipv4_subnet, "10.64.0.0/22");
   EXPECT_EQ(first.ipv4_gateway, "10.64.0.1");
   EXPECT_EQ(first.ipv6_subnet, "fd76:6962:65::/64");
   EXPECT_EQ(first.ipv6_gateway, "fd76:6962:65::1");
-  EXPECT_EQ(SubnetOf(1).ipv4_subnet, "10.64.4.0/22");
-  EXPECT_EQ(SubnetOf(1).ipv6_subnet, "fd76:6962:65:1::/64");
-  const Subnet last = SubnetOf(kMaxProjects - 1);
+  EXPECT_EQ(pool.SubnetOf(1).ipv4_subnet, "10.64.4.0/22");
+  EXPECT_EQ(pool.SubnetOf(1).ipv6_subnet, "fd76:6962:65:1::/64");
+  const Subnet last = pool.SubnetOf(kMaxProjects - 1);
   EXPECT_EQ(last.ipv4_subnet, "10.127.252.0/22");
   EXPECT_EQ(last.ipv6_subnet, "fd76:6962:65:fff::/64");
   EXPECT_LE(last.bridge.size(), 15U);
-  EXPECT_EQ(Ipv4Of(0, 0), "10.64.0.2");
-  EXPECT_EQ(Ipv4Of(4095, 19), "10.127.252.21");
-  EXPECT_EQ(Ipv6Of(16, 0), "fd76:6962:65:10::2");
+  EXPECT_EQ(pool.Ipv4Of(0, 0), "10.64.0.2");
+  EXPECT_EQ(pool.Ipv4Of(4095, 19), "10.127.252.21");
+  EXPECT_EQ(pool.Ipv6Of(16, 0), "fd76:6962:65:10::2");
+  EXPECT_EQ(pool.HardwareAddressOf(1, 0), "02:76:0a:40:04:02");
+  EXPECT_EQ(pool.LinkLocalOf(1, 0), "fe80::76:aff:fe40:402");
 }
 
-TEST(AddressPlan, GivesNoAddressTwice) {
-  std::set<std::string> seen;
-  for (int project = 0; project < kMaxProjects; ++project) {
-    EXPECT_TRUE(seen.insert(SubnetOf(project).ipv4_gateway).second);
-    EXPECT_TRUE(seen.insert(SubnetOf(project).ipv6_gateway).second);
-    for (int service = 0; service < 20; ++service) {
-      EXPECT_TRUE(seen.insert(Ipv4Of(project, service)).second);
-      EXPECT_TRUE(seen.insert(Ipv6Of(project, service)).second);
+TEST(AddressPool, GivesFourThousandProjectsAddressesThatNobodyElseHas) {
+  for (const AddressPool& pool : {AddressPool(), AddressPool::Avoiding({"10.64.0.0/10"})}) {
+    std::set<std::string> seen;
+    for (int project = 0; project < kMaxProjects; ++project) {
+      const Subnet subnet = pool.SubnetOf(project);
+      EXPECT_TRUE(seen.insert(subnet.bridge).second);
+      EXPECT_TRUE(seen.insert(subnet.ipv4_gateway).second);
+      EXPECT_TRUE(seen.insert(subnet.ipv6_gateway).second);
+      for (int service = 0; service < 20; ++service) {
+        EXPECT_TRUE(seen.insert(pool.Ipv4Of(project, service)).second);
+        EXPECT_TRUE(seen.insert(pool.Ipv6Of(project, service)).second);
+        EXPECT_TRUE(seen.insert(pool.HardwareAddressOf(project, service)).second);
+        EXPECT_TRUE(seen.insert(pool.LinkLocalOf(project, service)).second);
+      }
     }
+  }
+}
+
+TEST(AddressPool, AvoidsWhatIsTaken) {
+  const auto pool = [](const std::vector<std::string>& taken) {
+    return AddressPool::Avoiding(taken).ipv4();
+  };
+  EXPECT_EQ(pool({}), "10.64.0.0/10");
+  EXPECT_EQ(pool({"192.168.1.0/24", "10.0.2.0/24", "10.63.255.255/32", "10.128.0.0/9"}),
+            "10.64.0.0/10");
+  EXPECT_EQ(pool({"10.100.7.0/24"}), "10.128.0.0/10");
+  EXPECT_EQ(pool({"10.127.255.255/32", "10.128.0.1/32"}), "10.192.0.0/10");
+  EXPECT_EQ(pool({"10.0.0.0/8"}), "100.64.0.0/10");
+  // Where everything is taken, one is as good as the other.
+  EXPECT_EQ(pool({"10.0.0.0/8", "100.64.0.0/10"}), "10.64.0.0/10");
+  // The default route is everywhere, and no range of IPv4 is none.
+  EXPECT_EQ(pool({"0.0.0.0/0", "", "/", "fd00::/8", "10.64.0.0", "10.64.0.0/", "10.64.0.0/33",
+                  "10.64.0.0/-1", "10.64/10", "x/8"}),
+            "10.64.0.0/10");
+  EXPECT_EQ(AddressPool::Avoiding({"10.64.0.0/10"}).Ipv4Of(1, 0), "10.128.4.2");
+}
+
+TEST(AddressPool, ReadsTheKernelsRoutes) {
+  const std::string header =
+      "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
+  EXPECT_THAT(
+      RoutedRanges(header + "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+                            "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+                            "tun0\t0000400A\t00000000\t0001\t0\t0\t0\t0000C0FF\t0\t0\t0\n"
+                            "vibe-3\t000C400A\t00000000\t0001\t0\t0\t0\t00FCFFFF\t0\t0\t0\n"),
+      testing::ElementsAre("192.0.2.0/24", "10.64.0.0/10"));
+  for (const char* nonsense : {"", "\n\n", "eth0", "a b c d e f g h i", "eth0 0 0 0 0 0 0 0"}) {
+    EXPECT_THAT(RoutedRanges(nonsense), testing::IsEmpty()) << nonsense;
   }
 }
 
 TEST(Firewall, IsAsAgreed) {
   ExpectGolden("firewall/empty.nft", FirewallText({}, {}));
-  ExpectGolden("firewall/uplink.nft", FirewallText({{.index = 4095, .internet = true},
-                                                    {.index = 0},
-                                                    {.index = 7, .internet = true}},
-                                                   {.blocked4 = {"10.0.2.0/24"},
-                                                    .blocked6 = {"fec0::/64"},
-                                                    .uplink = "tap0",
-                                                    .nameservers = {"10.0.2.3", "fec0::3"}}));
+  ExpectGolden("firewall/uplink.nft",
+               FirewallText({{.index = 4095, .services = 1, .internet = true},
+                             {.index = 0, .services = 0},
+                             {.index = 7, .services = 2, .internet = true}},
+                            {.blocked4 = {"10.0.2.0/24"},
+                             .blocked6 = {"fec0::/64"},
+                             .uplink = "tap0",
+                             .nameservers = {"10.0.2.3", "fec0::3"}}));
+  ExpectGolden("firewall/other-pool.nft",
+               FirewallText({{.index = 1, .services = 1}},
+                            {.pool = AddressPool::Avoiding({"10.64.0.0/10"}), .uplink = "tap0"}));
+}
+
+TEST(Firewall, ChangesNameOnlyWhatIsDifferent) {
+  const FirewallProject other{.index = 1, .services = 3, .internet = true};
+  const FirewallProject refused{.index = 7, .services = 2, .internet = false};
+  const FirewallProject granted{.index = 7, .services = 2, .internet = true};
+  const FirewallProject larger{.index = 7, .services = 3, .internet = true};
+  EXPECT_EQ(FirewallChange({other, refused}, {refused, other}, {}), "");
+  ExpectGolden("firewall/change-come.nft", FirewallChange({other}, {other, granted}, {}));
+  ExpectGolden("firewall/change-gone.nft", FirewallChange({granted, other}, {other}, {}));
+  EXPECT_EQ(FirewallChange({refused, other}, {other, granted}, {}),
+            "add element inet vibe internet { \"vibe-7\" }\n");
+  EXPECT_EQ(FirewallChange({other, granted}, {other, refused}, {}),
+            "delete element inet vibe internet { \"vibe-7\" }\n");
+  ExpectGolden("firewall/change-larger.nft", FirewallChange({granted}, {larger}, {}));
 }
 
 TEST(Firewall, DoesNotDependOnTheOrderOfProjects) {
@@ -61,20 +122,21 @@ TEST(Firewall, DoesNotDependOnTheOrderOfProjects) {
 TEST(Firewall, HasTheSameRulesForOneProjectAndForThousands) {
   std::vector<FirewallProject> all;
   for (int index = 0; index < kMaxProjects; ++index) {
-    all.push_back({.index = index, .internet = true});
+    all.push_back({.index = index, .services = 2, .internet = true});
   }
   const auto lines = [](const std::string& text) {
     return std::count(text.begin(), text.end(), '\n');
   };
-  EXPECT_EQ(lines(FirewallText({{.index = 0, .internet = true}}, {.uplink = "tap0"})),
-            lines(FirewallText(all, {.uplink = "tap0"})));
+  EXPECT_EQ(
+      lines(FirewallText({{.index = 0, .services = 1, .internet = true}}, {.uplink = "tap0"})),
+      lines(FirewallText(all, {.uplink = "tap0"})));
 }
 
 TEST(Cni, AsksForThePlannedAddresses) {
   EXPECT_EQ(
       CniConfig({.name = "vibe-1-0", .project_index = 1, .service_index = 0}),
       R"({"cniVersion":"1.0.0","name":"vibe-1","type":"bridge","bridge":"vibe-1","isGateway":true,)"
-      R"("ipMasq":false,"hairpinMode":false,"ipam":{"type":"static","addresses":[)"
+      R"("ipMasq":false,"hairpinMode":false,"runtimeConfig":{"mac":"02:76:0a:40:04:02"},"ipam":{"type":"static","addresses":[)"
       R"({"address":"10.64.4.2/22","gateway":"10.64.4.1"},)"
       R"({"address":"fd76:6962:65:1::2/64","gateway":"fd76:6962:65:1::1"}],)"
       R"("routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}})");

@@ -9,14 +9,16 @@
 #include <sys/socket.h>
 
 #include <atomic>
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <cerrno>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "relay/io_threads.h"
 
 namespace vibe::relay {
 namespace {
@@ -84,22 +86,14 @@ int HowItEnds(int fd) {
 
 class RelayTest : public testing::Test {
  protected:
-  RelayTest() {
-    for (int i = 0; i < 2; ++i) {
-      threads_.emplace_back([this] { context_.run(); });
-    }
-  }
-  ~RelayTest() override {
-    work_.reset();
-    context_.stop();
-    for (std::thread& thread : threads_) {
-      thread.join();
-    }
-  }
-
   // Ties the second ends of both pairs together.
   void Join(FdPair& left, FdPair& right) {
-    StartRelay(context_, std::move(left.second), std::move(right.second), [this] { ++done_; });
+    auto& context = threads_.Next();
+    boost::asio::post(
+        context, [this, &context, a = std::make_shared<UniqueFd>(std::move(left.second)),
+                  b = std::make_shared<UniqueFd>(std::move(right.second))] {
+          StartRelay(context, std::move(*a), std::move(*b), traffic_, [this] { ++done_; });
+        });
   }
   bool WaitUntilDone(int count) {
     for (int i = 0; i < 500 && done_ < count; ++i) {
@@ -108,11 +102,9 @@ class RelayTest : public testing::Test {
     return done_ == count;
   }
 
-  boost::asio::io_context context_;
-  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{
-      context_.get_executor()};
-  std::vector<std::thread> threads_;
+  const std::shared_ptr<Traffic> traffic_ = std::make_shared<Traffic>();
   std::atomic<int> done_ = 0;
+  IoThreads threads_{2};
 };
 
 TEST_F(RelayTest, HalfCloseReachesTheOtherSideAndTheAnswerStillComesBack) {
@@ -129,6 +121,8 @@ TEST_F(RelayTest, HalfCloseReachesTheOtherSideAndTheAnswerStillComesBack) {
   EXPECT_EQ(Receive(client.first.get(), 100), "answer");
   EXPECT_EQ(HowItEnds(client.first.get()), 0);
   EXPECT_TRUE(WaitUntilDone(1));
+  EXPECT_EQ(traffic_->from_a, sizeof "question" - 1);
+  EXPECT_EQ(traffic_->from_b, sizeof "answer" - 1);
 }
 
 TEST_F(RelayTest, ResetOfTheClientResetsTheServer) {

@@ -19,6 +19,12 @@ TEST(StreamHeader, ComesBackAsItWasWritten) {
   EXPECT_EQ(header->port, 8080);
 }
 
+TEST(StreamHeader, SaysThatDatagramsFollow) {
+  const std::string line = FormatHeader({kId, "dns", 53, Protocol::kUdp});
+  EXPECT_EQ(line, std::string("DATAGRAMS ") + kId + " dns 53\n");
+  EXPECT_EQ(ParseHeader(line.substr(0, line.size() - 1))->protocol, Protocol::kUdp);
+}
+
 class Refused : public testing::TestWithParam<std::string> {};
 
 TEST_P(Refused, IsAnError) {

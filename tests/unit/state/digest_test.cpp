@@ -194,6 +194,34 @@ TEST_F(Digest, ManyEntriesHaveALimit) {
   EXPECT_TRUE(absl::IsResourceExhausted(Of(a, {.max_entries = 10}).status()));
 }
 
+TEST_F(Digest, ALargeFolderIsReadInPartsThatFitIntoMemory) {
+  const fs::path root = Folder("root");
+  for (int i = 0; i < 3'000; ++i) {
+    const std::string name = std::to_string(i * 7919 % 3'000) + std::string(i % 90, 'x');
+    if (i % 100 == 0) {
+      Write(root / name / "inner", name);
+    } else {
+      Write(root / name, name);
+    }
+  }
+  const std::string whole = Text(root);
+  EXPECT_EQ(Of(root, {.name_memory = 0})->digest, whole);
+  EXPECT_EQ(Of(root, {.name_memory = 100'000})->digest, whole);
+  EXPECT_EQ(Of(root, {.name_memory = 0})->entries, 3'030u);
+  EXPECT_TRUE(
+      absl::IsResourceExhausted(Of(root, {.max_entries = 3'029, .name_memory = 0}).status()));
+}
+
+TEST_F(Digest, ManyLinkedFilesHaveALimit) {
+  const fs::path root = Folder("root");
+  for (const char* name : {"a", "b", "c"}) {
+    Write(root / name, name);
+    fs::create_hard_link(root / name, root / (std::string(name) + "2"));
+  }
+  EXPECT_TRUE(Of(root, {.max_linked = 3}).ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(Of(root, {.max_linked = 2}).status()));
+}
+
 TEST_F(Digest, CanBeStopped) {
   const fs::path a = Folder("a");
   Fill(a);
@@ -225,7 +253,8 @@ TEST_F(Digest, AStateHasOneForEachVolume) {
   EXPECT_NE(state().rest.digest, after.rest.digest);
 }
 
-// Computed from docs/formats/state.md by another program, for files of root: it must be the same on every machine and in every later version.
+// Computed from docs/formats/state.md by another program, for files of root: it must be the same on
+// every machine and in every later version.
 TEST_F(Digest, IsTheOneOfTheFormat) {
   const fs::path a = Folder("a");
   Write(a / "f", "hello");

@@ -1,5 +1,6 @@
 #include "supervisor/disk_space.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -47,6 +48,28 @@ TEST(LevelOf, ASmallDiskIsNotFullFromTheBeginning) {
                               .metadata_used = uint64_t{1} << 20,
                               .unallocated = kGiB / 4};
   EXPECT_EQ(LevelOf(disk, kAny), SpaceLevel::kPlenty);
+}
+
+TEST(ReportOf, SaysWhatIsLeftAndWhatToDelete) {
+  using ::testing::AllOf;
+  using ::testing::HasSubstr;
+  using ::testing::Not;
+  EXPECT_EQ(ReportOf(Disk(32 * kGiB), kAny).warning, "");
+  EXPECT_EQ(ReportOf(Disk(3 * kGiB), kAny).warning,
+            "the machine's disk is nearly full: 3.0 GiB left of 64.0 GiB. Remove snapshots with "
+            "`vibe snapshot rm`, or projects that you no longer need with `vibe rm`; or give the "
+            "machine a larger disk in machine.json");
+  EXPECT_THAT(ReportOf(Disk(kGiB / 4), kAny).warning,
+              AllOf(HasSubstr("256 MiB left of 64.0 GiB; apps are not opened"),
+                    HasSubstr("vibe snapshot rm")));
+  EXPECT_THAT(ReportOf(Disk(32 * kGiB), 3 * kGiB).warning,
+              AllOf(HasSubstr("this computer's disk is nearly full: 3.0 GiB left"),
+                    HasSubstr("Free space on this computer"), Not(HasSubstr("vibe rm"))));
+  state::FilesystemSpace disk = Disk(32 * kGiB);
+  disk.unallocated = 0;
+  disk.metadata_used = disk.metadata_total - (uint64_t{64} << 20);
+  EXPECT_THAT(ReportOf(disk, kAny).warning,
+              HasSubstr("only 64 MiB for the file system's own records"));
 }
 
 }  // namespace

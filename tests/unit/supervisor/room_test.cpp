@@ -3,12 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <thread>
 
 #include "absl/strings/match.h"
@@ -19,6 +22,7 @@
 #include "base/sha256.h"
 #include "base/status.h"
 #include "base/unix_socket.h"
+#include "relay/descriptor.h"
 #include "supervisor/address.h"
 #include "supervisor/dependency_graph.h"
 #include "supervisor/door.h"
@@ -177,7 +181,10 @@ class ForwardServerTest : public Folder {
     ASSERT_TRUE(door.ok()) << door.status();
     server_ = std::make_unique<ForwardServer>(
         [this](const relay::StreamHeader& header) -> absl::StatusOr<Supervisor::Target> {
-          if (header.service != "web") {
+          if (header.service == "late" && ++asked_ < 5) {
+            return absl::UnavailableError("it is not known yet");
+          }
+          if (header.service != "web" && header.service != "late") {
             return absl::PermissionDeniedError("port 1 is\nnot exposed");
           }
           // Nobody listens at the first address.
@@ -200,6 +207,10 @@ class ForwardServerTest : public Folder {
     return answer;
   }
 
+  UniqueFd ConnectFromElsewhere();
+
+  std::atomic<int> asked_{0};
+
   UniqueFd listener_;
   uint16_t port_ = 0;
   std::unique_ptr<ForwardServer> server_;
@@ -207,24 +218,67 @@ class ForwardServerTest : public Folder {
 };
 
 TEST_F(ForwardServerTest, AnswersTheHeaderInOneLine) {
-  EXPECT_EQ(Ask("CONNECT p web 80\n"), "OK");
+  EXPECT_EQ(Ask("CONNECT p web 80\n"), "FD");
   EXPECT_EQ(Ask("CONNECT p db 80\n"), "ERR port 1 is not exposed");
+  EXPECT_EQ(Ask("CONNECT p late 80\n"), "FD") << "what may come up soon is waited for";
   EXPECT_THAT(Ask("GET / HTTP/1.1\n"), HasSubstr("ERR "));
   EXPECT_THAT(Ask(std::string(1000, 'x')), HasSubstr("ERR "));
 }
 
-TEST_F(ForwardServerTest, CarriesManyConnectionsAtOnce) {
+TEST_F(ForwardServerTest, AHostOnTheSameKernelGetsTheConnectionsThemselves) {
   constexpr int kConnections = 500;
+  const auto stream = ConnectUnix(path_ / "forward");
+  ASSERT_TRUE(stream.ok()) << stream.status();
   std::vector<UniqueFd> clients, services;
   for (int i = 0; i < kConnections; ++i) {
-    auto client = ConnectUnix(path_ / "forward");
-    ASSERT_TRUE(client.ok()) << client.status();
     const std::string header = "CONNECT p web 80\n";
-    ASSERT_GT(::send(client->get(), header.data(), header.size(), MSG_NOSIGNAL), 0);
-    char ok[3];
-    ASSERT_EQ(::recv(client->get(), ok, sizeof ok, MSG_WAITALL), 3);
+    ASSERT_GT(::send(stream->get(), header.data(), header.size(), MSG_NOSIGNAL), 0);
+    pollfd answered{stream->get(), POLLIN, 0};
+    ASSERT_EQ(::poll(&answered, 1, 5000), 1) << i;
+    char answer[3];
+    UniqueFd client;
+    ASSERT_EQ(relay::ReceiveWithDescriptor(stream->get(), answer, sizeof answer, client), 3);
+    ASSERT_TRUE(client.valid()) << i;
     services.emplace_back(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    clients.push_back(*std::move(client));
+    clients.push_back(std::move(client));
+  }
+  server_->Stop();  // it is not on the way any more
+  for (int i = 0; i < kConnections; ++i) {
+    ASSERT_EQ(::send(services[i].get(), "hi", 2, MSG_NOSIGNAL), 2);
+    char hi[2];
+    ASSERT_EQ(::recv(clients[i].get(), hi, sizeof hi, 0), 2);
+  }
+}
+
+// As one behind vsock or a loopback port.
+UniqueFd ForwardServerTest::ConnectFromElsewhere() {
+  UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  EXPECT_EQ(::bind(listener.get(), generic, size), 0);
+  EXPECT_EQ(::listen(listener.get(), 1), 0);
+  EXPECT_EQ(::getsockname(listener.get(), generic, &size), 0);
+  UniqueFd host(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_EQ(::connect(host.get(), generic, size), 0);
+  server_->Add(UniqueFd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)));
+  return host;
+}
+
+TEST_F(ForwardServerTest, MovesTheBytesOfManyConnectionsForAHostElsewhere) {
+  constexpr int kConnections = 300;
+  std::vector<UniqueFd> clients, services;
+  for (int i = 0; i < kConnections; ++i) {
+    UniqueFd client = ConnectFromElsewhere();
+    const std::string header = "CONNECT p web 80\n";
+    ASSERT_GT(::send(client.get(), header.data(), header.size(), MSG_NOSIGNAL), 0);
+    char ok[3];
+    ASSERT_EQ(::recv(client.get(), ok, sizeof ok, MSG_WAITALL), 3);
+    ASSERT_EQ(std::string(ok, 3), "OK\n");
+    services.emplace_back(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    clients.push_back(std::move(client));
   }
   for (int i = 0; i < kConnections; ++i) {
     ASSERT_EQ(::send(services[i].get(), "hi", 2, MSG_NOSIGNAL), 2);
@@ -232,6 +286,43 @@ TEST_F(ForwardServerTest, CarriesManyConnectionsAtOnce) {
     ASSERT_EQ(::recv(clients[i].get(), hi, sizeof hi, MSG_WAITALL), 2);
   }
   server_->Stop();
+}
+
+TEST_F(ForwardServerTest, EachFlowOfDatagramsHasASocketOfItsOwn) {
+  UniqueFd service(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(0x7f000002);  // 127.0.0.2, the target's first address
+  address.sin_port = htons(port_);
+  ASSERT_EQ(::bind(service.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  const timeval limit{5, 0};
+  ::setsockopt(service.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  std::vector<UniqueFd> hosts;
+  std::set<uint16_t> seen;
+  for (const std::string text : {"one", "two"}) {
+    auto host = ConnectUnix(path_ / "forward");
+    ASSERT_TRUE(host.ok()) << host.status();
+    const std::string header = "DATAGRAMS p web 53\n";
+    ASSERT_GT(::send(host->get(), header.data(), header.size(), MSG_NOSIGNAL), 0);
+    char answer[5];
+    ASSERT_EQ(::recv(host->get(), answer, 3, MSG_WAITALL), 3);
+    ASSERT_EQ(std::string(answer, 3), "OK\n");
+    const std::string frame = std::string("\0\3", 2) + text;
+    ASSERT_EQ(::send(host->get(), frame.data(), frame.size(), MSG_NOSIGNAL), 5);
+    char datagram[100];
+    sockaddr_in peer{};
+    socklen_t size = sizeof peer;
+    ASSERT_EQ(::recvfrom(service.get(), datagram, sizeof datagram, 0,
+                         reinterpret_cast<sockaddr*>(&peer), &size),
+              3);
+    EXPECT_EQ(std::string(datagram, 3), text);
+    seen.insert(peer.sin_port);
+    ASSERT_EQ(::sendto(service.get(), datagram, 3, 0, reinterpret_cast<sockaddr*>(&peer), size), 3);
+    ASSERT_EQ(::recv(host->get(), answer, 5, MSG_WAITALL), 5);
+    EXPECT_EQ(std::string(answer, 5), frame);
+    hosts.push_back(*std::move(host));
+  }
+  EXPECT_EQ(seen.size(), 2U) << "the service takes two clients for one";
 }
 
 TEST(AddressTest, NamesWhereHostsComeIn) {
@@ -264,6 +355,44 @@ TEST_F(LogStreamTest, TheMachinesSecretIsOnTheDiskWithItsName) {
 TEST(DoorTest, ATcpPortNeedsTheSecret) {
   EXPECT_TRUE(absl::IsFailedPrecondition(Door::Open({"tcp:1"}, "").status()));
   EXPECT_TRUE(absl::IsFailedPrecondition(Door::Open({"serial:x"}, "").status()));
+}
+
+// A loopback port is open to every user of a computer: only who knows the secret is let in.
+TEST(DoorTest, AStrangerHearsNothingAndIsSentAway) {
+  const std::string secret(64, '7');
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  {
+    const UniqueFd free_port(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(::bind(free_port.get(), generic, size), 0);
+    ASSERT_EQ(::getsockname(free_port.get(), generic, &size), 0);
+  }
+  auto door = Door::Open({absl::StrCat("tcp:", ntohs(address.sin_port))}, secret);
+  ASSERT_TRUE(door.ok()) << door.status();
+  std::atomic<int> let_in{0};
+  (*door)->Serve([&](UniqueFd) { ++let_in; });
+  const std::string header = "CONNECT p web 80\n";
+  const auto try_with = [&](const std::string& bytes) {
+    const UniqueFd stranger(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const timeval limit{20, 0};
+    ::setsockopt(stranger.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    EXPECT_EQ(::connect(stranger.get(), generic, size), 0);
+    (void)::send(stranger.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    char byte = 0;
+    const ssize_t count = ::recv(stranger.get(), &byte, 1, 0);
+    return count == 0 || (count < 0 && errno == ECONNRESET);
+  };
+  EXPECT_TRUE(try_with(header + std::string(100, 'x')));
+  EXPECT_TRUE(try_with(std::string(63, '7') + "8\n" + header)) << "one byte is wrong";
+  EXPECT_TRUE(try_with(secret + "7\n" + header)) << "one byte too many";
+  EXPECT_TRUE(try_with("\n" + secret + "\n" + header));
+  EXPECT_TRUE(try_with(secret)) << "the line does not end: it is waited for and given up";
+  EXPECT_EQ(let_in, 0);
+  (void)try_with(secret + "\n" + header);
+  EXPECT_EQ(let_in, 1) << "nobody comes in, with the secret either";
 }
 
 TEST(SerialGreetingTest, IsFoundHoweverItComesInPieces) {

@@ -138,6 +138,118 @@ TEST_F(MachineTest, AHungMachineIsForcedDownAndBroughtBack) {
   EXPECT_EQ(backend_->Count(&ScriptedMachine::forced), 1);
 }
 
+TEST_F(MachineTest, AMachineThatIsHeldForRoomSaysSoAndGoesOnByItself) {
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  {
+    absl::MutexLock lock(&backend_->mutex);
+    backend_->hindrance = "the disk is full";
+    backend_->held = true;
+    backend_->answers = false;
+  }
+  ASSERT_TRUE(Becomes(MachineState::kPaused));
+  EXPECT_NE(machine().status().error.find("the disk is full"), std::string::npos);
+  const absl::Status asked = machine().EnsureReady();
+  EXPECT_EQ(ReasonOf(asked), Reason::kDiskLow) << asked;
+  const int before = backend_->Count(&ScriptedMachine::hindrance_asked);
+  ASSERT_TRUE(Eventually([&] {
+    return backend_->Count(&ScriptedMachine::hindrance_asked) >
+           before + 2 * options_.missed_heartbeats;
+  }));
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::kills), 0) << "a machine that only waits was killed";
+  {
+    absl::MutexLock lock(&backend_->mutex);
+    backend_->hindrance.clear();
+  }
+  EXPECT_TRUE(Becomes(MachineState::kReady));
+  EXPECT_EQ(machine().status().error, "");
+  EXPECT_EQ(machine().status().recoveries, 0);
+  EXPECT_TRUE(machine().EnsureReady().ok());
+}
+
+TEST_F(MachineTest, ANewVibedFindsAHeldMachineAndLeavesItAlone) {
+  options_.boot_timeout = options_.heartbeat * 3;
+  {
+    absl::MutexLock lock(&backend_->mutex);
+    backend_->power = PowerState::kOn;
+    backend_->answers_after_start = false;
+    backend_->hindrance = "the disk is full";
+    backend_->held = true;
+  }
+  machine().Adopt();
+  ASSERT_TRUE(Becomes(MachineState::kPaused));
+  absl::SleepFor(options_.boot_timeout * 3);
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::kills), 0) << "a machine that only waits was killed";
+  {
+    absl::MutexLock lock(&backend_->mutex);
+    backend_->hindrance.clear();
+  }
+  EXPECT_TRUE(Becomes(MachineState::kReady));
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::kills), 0);
+}
+
+TEST_F(MachineTest, AMachineThatIsHeldIsStoppedWithoutBeingAsked) {
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  {
+    absl::MutexLock lock(&backend_->mutex);
+    backend_->hindrance = "the disk is full";
+    backend_->held = true;
+    backend_->answers = false;
+  }
+  ASSERT_TRUE(Becomes(MachineState::kPaused));
+  bool asked = false;
+  EXPECT_TRUE(machine()
+                  .Stop([&] {
+                    asked = true;
+                    return absl::OkStatus();
+                  })
+                  .ok());
+  EXPECT_FALSE(asked);
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::shutdown_requests), 0);
+  EXPECT_EQ(machine().status().state, MachineState::kStopped);
+}
+
+TEST_F(MachineTest, AMachineThatDiedOnAFullDiskComesBackWhenThereIsRoom) {
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  {
+    absl::MutexLock lock(&backend_->mutex);
+    backend_->hindrance = "the disk is full";
+    backend_->start_status = absl::ResourceExhaustedError("the disk is full");
+    backend_->power = PowerState::kOff;
+  }
+  ASSERT_TRUE(Becomes(MachineState::kError));
+  EXPECT_NE(machine().status().error.find("the disk is full"), std::string::npos);
+  EXPECT_FALSE(machine().EnsureReady().ok());  // who asks meanwhile does not end the waiting
+  const int before = backend_->Count(&ScriptedMachine::hindrance_asked);
+  ASSERT_TRUE(
+      Eventually([&] { return backend_->Count(&ScriptedMachine::hindrance_asked) > before + 10; }));
+  EXPECT_EQ(machine().status().recoveries, 0) << "a full disk used up the tries";
+  {
+    absl::MutexLock lock(&backend_->mutex);
+    backend_->hindrance.clear();
+    backend_->start_status = absl::OkStatus();
+  }
+  EXPECT_TRUE(Becomes(MachineState::kReady));
+  EXPECT_EQ(machine().status().recoveries, 1);
+}
+
+TEST_F(MachineTest, WhatWaitsForRoomAndIsStoppedStaysStopped) {
+  ASSERT_TRUE(machine().EnsureReady().ok());
+  {
+    absl::MutexLock lock(&backend_->mutex);
+    backend_->hindrance = "the disk is full";
+    backend_->power = PowerState::kOff;
+  }
+  ASSERT_TRUE(Becomes(MachineState::kError));
+  ASSERT_TRUE(machine().Stop({}).ok());
+  {
+    absl::MutexLock lock(&backend_->mutex);
+    backend_->hindrance.clear();
+  }
+  absl::SleepFor(options_.heartbeat * 5);
+  EXPECT_EQ(machine().status().state, MachineState::kStopped);
+  EXPECT_EQ(backend_->Count(&ScriptedMachine::starts), 1);
+}
+
 TEST_F(MachineTest, AFewMissedHeartbeatsAreNothing) {
   options_.missed_heartbeats = 1000;
   ASSERT_TRUE(machine().EnsureReady().ok());

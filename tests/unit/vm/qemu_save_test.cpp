@@ -2,10 +2,12 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -15,6 +17,8 @@
 #include "base/file.h"
 #include "base/status.h"
 #include "scripted_qemu.h"
+#include "vm/native/run_record.h"
+#include "vm/qemu/guest_memory.h"
 #include "vm/qemu/migration.h"
 #include "vm/qemu/qemu_machine.h"
 #include "vm/qemu/save.h"
@@ -408,6 +412,69 @@ TEST_F(QemuSaveTest, FilesWithoutARecordAreNoSave) {
   Write(layout_.state(), "state");
   EXPECT_FALSE(RecordSave(layout_, boot_).ok());
   EXPECT_FALSE(fs::exists(layout_.save()));
+}
+
+TEST_F(QemuSaveTest, AGuestsMemoryIsCopiedWithoutItsHoles) {
+  constexpr off_t kPart = 8 << 20;
+  const UniqueFd memory(::memfd_create("memory", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(memory.get(), 64 * kPart), 0);
+  const std::string used(kPart, 'u');
+  for (const off_t at : {off_t{3} * kPart, off_t{60} * kPart}) {
+    ASSERT_EQ(::pwrite(memory.get(), used.data(), used.size(), at), kPart);
+  }
+  Write(layout_.memory(), std::string(1000, 'x'));  // of an earlier save
+  ASSERT_TRUE(CopyGuestMemory(memory, layout_.memory(), Soon()).ok());
+  EXPECT_EQ(fs::file_size(layout_.memory()), 64u * kPart);
+  struct stat info {};
+  ASSERT_EQ(::stat(layout_.memory().c_str(), &info), 0);
+  EXPECT_LE(info.st_blocks * 512, 3 * kPart) << "memory that was never used takes space";
+  const UniqueFd copy(::open(layout_.memory().c_str(), O_RDONLY | O_CLOEXEC));
+  std::string read(kPart, '\0');
+  for (const off_t at : {off_t{3} * kPart, off_t{60} * kPart}) {
+    ASSERT_EQ(::pread(copy.get(), read.data(), read.size(), at), kPart);
+    EXPECT_TRUE(read == used);
+  }
+  ASSERT_EQ(::pread(copy.get(), read.data(), read.size(), 0), kPart);
+  EXPECT_TRUE(read == std::string(kPart, '\0'));
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(CopyGuestMemory(memory, layout_.memory(), absl::Now())));
+  ASSERT_TRUE(fs::remove(layout_.memory()));
+  fs::create_directory(layout_.memory());
+  EXPECT_FALSE(CopyGuestMemory(memory, layout_.memory(), Soon()).ok());
+  EXPECT_FALSE(OpenGuestMemory(layout_).ok()) << "there is no qemu";
+}
+
+// What qemu calls "io-error" is a guest that it stopped because a write found no room.
+TEST_F(QemuSaveTest, AGuestThatIsHeldForRoomGoesOnWhenThereIsSome) {
+  Write(layout_.record(), native::FormatRecord(native::RecordOf(::getpid()).value()));
+  QemuMachine machine({.directory = layout_.directory,
+                       .keeper = "/nowhere/vibe-qemu-keeper",
+                       .images = {folder_},
+                       .guest = [](bool) { return GuestOptions{}; }});
+  {
+    std::atomic<bool> went_on = false;
+    const Peer peer(
+        layout_.control(),
+        {[](const UniqueFd& qemu) {
+           Greet(qemu);
+           Expect(qemu, "query-status", {{"return", {{"status", "io-error"}, {"running", false}}}});
+         },
+         [&](const UniqueFd& qemu) {
+           Greet(qemu);
+           Expect(qemu, "cont", kOk);
+           went_on = true;
+         }});
+    EXPECT_EQ(machine.Hindrance(), "");  // the disk of this test has room
+    EXPECT_TRUE(went_on);
+  }
+  fs::remove(layout_.control());
+  const Peer peer(
+      layout_.control(), {[](const UniqueFd& qemu) {
+        Greet(qemu);
+        Expect(qemu, "query-status", {{"return", {{"status", "running"}, {"running", true}}}});
+      }});
+  EXPECT_EQ(machine.Hindrance(), "") << "a guest that runs is held by nothing";
+  fs::remove(layout_.record());  // this process is no keeper to be killed
 }
 
 TEST_F(QemuSaveTest, AMachineThatIsOffIsNotSavedAndKillingASuspendedOneEndsTheSave) {

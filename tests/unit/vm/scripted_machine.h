@@ -75,6 +75,15 @@ class ScriptedMachine : public VirtualMachine {
     absl::MutexLock lock(&mutex);
     return power;
   }
+  // One that is held goes on when it is asked after there was room again.
+  std::string Hindrance() override {
+    absl::MutexLock lock(&mutex);
+    ++hindrance_asked;
+    if (hindrance.empty() && std::exchange(held, false)) {
+      answers = true;
+    }
+    return power == PowerState::kOff || held ? hindrance : "";
+  }
   std::vector<std::string> LastLog() const override { return {"the last words"}; }
 
   absl::Status Set(PowerState next) {
@@ -102,6 +111,9 @@ class ScriptedMachine : public VirtualMachine {
   absl::Status start_status, suspend_status;
   PowerState power = PowerState::kOff;
   bool answers = false;
+  std::string hindrance;  // of what is off, or held
+  bool held = false;
+  int hindrance_asked = 0;
   bool answers_after_start = true;
   bool answers_after_resume = true;
   bool can_save = true;

@@ -1,0 +1,156 @@
+#include "relay/datagram_stream.h"
+
+#include <sys/socket.h>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/post.hpp>
+#include <utility>
+
+namespace vibe::relay {
+namespace {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+using Protocol = asio::generic::stream_protocol;
+
+constexpr size_t kLengthBytes = 2;
+constexpr size_t kReadBytes = 64 << 10;
+constexpr int kReadsPerTurn = 8;
+
+bool WouldBlock(const error_code& error) {
+  return error == asio::error::would_block || error == asio::error::try_again;
+}
+
+size_t LengthAt(absl::string_view bytes) {
+  return size_t{static_cast<unsigned char>(bytes[0])} << 8 | static_cast<unsigned char>(bytes[1]);
+}
+
+}  // namespace
+
+DatagramStream::DatagramStream(asio::io_context& context) : socket_(context) {}
+
+void DatagramStream::Start(UniqueFd stream, Sink sink, std::function<void()> ended) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  ::getsockname(stream.get(), reinterpret_cast<sockaddr*>(&address), &size);
+  sink_ = std::make_shared<const Sink>(std::move(sink));
+  ended_ = std::move(ended);
+  open_ = true;
+  error_code error;
+  socket_.assign(Protocol(address.ss_family, 0), stream.get(), error);
+  if (!error) {
+    (void)stream.release();
+    socket_.non_blocking(true, error);
+  }
+  asio::post(socket_.get_executor(), [self = shared_from_this(), failed = bool(error)] {
+    failed ? self->End() : self->Hear();
+  });
+}
+
+void DatagramStream::Hear() {
+  for (int reads = 0; open_ && reads < kReadsPerTurn; ++reads) {
+    static thread_local char scratch[kReadBytes];
+    error_code error;
+    in_.append(scratch, socket_.read_some(asio::buffer(scratch), error));
+    if (WouldBlock(error)) {
+      break;
+    }
+    if (error || !Parse()) {
+      End();
+      return;
+    }
+  }
+  if (in_.empty()) {
+    std::string().swap(in_);  // an idle flow holds no buffer
+  }
+  if (open_) {
+    socket_.async_wait(Protocol::socket::wait_read,
+                       [self = shared_from_this()](const error_code& error) {
+                         if (!error) {
+                           self->Hear();
+                         }
+                       });
+  }
+}
+
+bool DatagramStream::Parse() {
+  const auto self = shared_from_this();  // a callback may close this
+  const auto sink = sink_;
+  absl::string_view left = in_;
+  while (open_ && left.size() >= kLengthBytes) {
+    const size_t length = LengthAt(left);
+    if (length > kMaxDatagram) {
+      return false;
+    }
+    if (left.size() < kLengthBytes + length) {
+      break;
+    }
+    (*sink)(left.substr(kLengthBytes, length));
+    left.remove_prefix(kLengthBytes + length);
+  }
+  in_.erase(0, in_.size() - left.size());
+  return open_;
+}
+
+bool DatagramStream::Send(absl::string_view datagram) {
+  if (!open_ || datagram.size() > kMaxDatagram ||
+      out_.size() + kLengthBytes + datagram.size() > kMaxQueuedBytes) {
+    return false;
+  }
+  out_.push_back(static_cast<char>(datagram.size() >> 8));
+  out_.push_back(static_cast<char>(datagram.size() & 0xff));
+  out_.append(datagram.data(), datagram.size());
+  if (!flushing_) {
+    Flush();
+  }
+  return true;
+}
+
+void DatagramStream::Flush() {
+  flushing_ = false;
+  while (open_ && !out_.empty()) {
+    error_code error;
+    const size_t count = socket_.write_some(asio::buffer(out_), error);
+    if (WouldBlock(error)) {
+      flushing_ = true;
+      socket_.async_wait(Protocol::socket::wait_write,
+                         [self = shared_from_this()](const error_code& failed) {
+                           if (!failed) {
+                             self->Flush();
+                           }
+                         });
+      return;
+    }
+    if (error) {
+      // Not from here: the caller of Send may be in the middle of something.
+      asio::post(socket_.get_executor(), [self = shared_from_this()] { self->End(); });
+      return;
+    }
+    out_.erase(0, count);
+  }
+}
+
+void DatagramStream::End() {
+  if (!open_) {
+    return;
+  }
+  const auto ended = std::move(ended_);
+  Close();
+  if (ended) {
+    ended();
+  }
+}
+
+void DatagramStream::Close() {
+  open_ = false;
+  error_code ignored;
+  socket_.close(ignored);
+  // What they hold may be what holds this.
+  asio::post(socket_.get_executor(),
+             [self = shared_from_this(), sink = std::move(sink_), ended = std::move(ended_)] {});
+  sink_ = nullptr;
+  ended_ = nullptr;
+}
+
+}  // namespace vibe::relay

@@ -1,0 +1,21 @@
+// A descriptor that goes along with bytes over a unix socket (SCM_RIGHTS), as sendmsg(2) and
+// recvmsg(2) have it. Thread-safe.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+
+#include "absl/strings/string_view.h"
+#include "base/unique_fd.h"
+
+namespace vibe::relay {
+
+// Whether all was sent at once; the caller keeps `fd`.
+bool SendWithDescriptor(int socket, absl::string_view bytes, int fd);
+
+// As recv(2) without waiting. `fd` gets the descriptor that came along, if one did; any more are
+// closed.
+ssize_t ReceiveWithDescriptor(int socket, char* buffer, size_t size, UniqueFd& fd);
+
+}  // namespace vibe::relay

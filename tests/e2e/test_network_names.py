@@ -1,0 +1,172 @@
+"""Names of services, looked up by programs that do not ask the C library of an image: /etc/hosts is all that they need.
+The programs lie in the app's files, with the libraries that they want; the image has none."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from network_world import addresses_of, build_probe, serving, write_probe_app
+from vibe_cli import probe
+
+GO = shutil.which("go") or ("/usr/local/go/bin/go" if os.path.exists("/usr/local/go/bin/go") else None)
+
+GO_SOURCE = """package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+)
+
+func main() {
+	found, err := (&net.Resolver{PreferGo: true}).LookupHost(context.Background(), os.Args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	for _, address := range found {
+		fmt.Println(address)
+	}
+}
+"""
+
+CARES_SOURCE = r"""
+#include <ares.h>
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <sys/select.h>
+
+static void Found(void* failed, int status, int timeouts, struct ares_addrinfo* found) {
+  (void)timeouts;
+  *(int*)failed = status != ARES_SUCCESS;
+  for (struct ares_addrinfo_node* node = status == ARES_SUCCESS ? found->nodes : NULL; node != NULL; node = node->ai_next) {
+    char text[64];
+    const void* address = node->ai_family == AF_INET ? (void*)&((struct sockaddr_in*)node->ai_addr)->sin_addr
+                                                     : (void*)&((struct sockaddr_in6*)node->ai_addr)->sin6_addr;
+    puts(inet_ntop(node->ai_family, address, text, sizeof text));
+  }
+}
+
+int main(int argc, char** argv) {
+  ares_channel channel;
+  int failed = 1;
+  struct ares_addrinfo_hints hints = {.ai_family = AF_UNSPEC};
+  if (argc != 2 || ares_library_init(ARES_LIB_INIT_ALL) != 0 || ares_init(&channel) != 0) return 2;
+  ares_getaddrinfo(channel, argv[1], NULL, &hints, Found, &failed);
+  for (;;) {
+    fd_set readable, writable;
+    FD_ZERO(&readable);
+    FD_ZERO(&writable);
+    const int count = ares_fds(channel, &readable, &writable);
+    if (count == 0) return failed;
+    struct timeval limit = {5, 0}, *wait = ares_timeout(channel, &limit, &limit);
+    select(count, &readable, &writable, NULL, wait);
+    ares_process(channel, &readable, &writable);
+  }
+}
+"""
+
+NODE_SCRIPT = "require('dns').lookup(process.argv[1], {all: true}, (error, found) => {" \
+              "if (error) throw error; for (const {address} of found) console.log(address); })"
+
+
+def run(*words, **more):
+    subprocess.run([str(word) for word in words], check=True, capture_output=True, **more)
+
+
+def with_libraries(folder, program):
+    """The program, its loader and its libraries in a folder of the app's; the words that run it there."""
+    target = folder / "lib"
+    target.mkdir(exist_ok=True)
+    listed = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
+    for path in re.findall(r"(/\S+) \(0x", listed):
+        shutil.copy(path, target)
+    shutil.copy(program, folder)
+    loader = next(path.name for path in target.iterdir() if path.name.startswith("ld-linux"))
+    return [f"/app/lib/{loader}", "--library-path", "/app/lib", f"/app/{os.path.basename(program)}"]
+
+
+def make_go(folder):
+    (folder / "src").mkdir()
+    (folder / "src" / "main.go").write_text(GO_SOURCE)
+    environment = {**os.environ, "CGO_ENABLED": "0", "GO111MODULE": "off", "GOFLAGS": "", "GOCACHE": str(folder.parent / "go")}
+    run(GO, "build", "-tags", "netgo", "-o", folder / "resolve_go", folder / "src" / "main.go", env=environment)
+    return ["/app/resolve_go"]
+
+
+def make_cares(folder):
+    (folder / "cares.c").write_text(CARES_SOURCE)
+    run("cc", "-O1", "-static", "-o", folder / "resolve_cares", folder / "cares.c", "-lcares")
+    return ["/app/resolve_cares"]
+
+
+def make_musl(folder):
+    run("musl-gcc", "-static", "-O1", "-idirafter", "/usr/include", "-idirafter", f"/usr/include/{os.uname().machine}-linux-gnu",
+        "-o", folder / "resolve_musl", os.path.join(os.path.dirname(__file__), "network_probe.c"))
+    return ["/app/resolve_musl", "resolve"]
+
+
+def make_node(folder):
+    return [*with_libraries(folder, os.path.realpath(shutil.which("node"))), "-e", NODE_SCRIPT]
+
+
+# What has to be on this computer to make each.
+KINDS = {
+    # glibc takes one line of a name only, the first, where the image has no /etc/host.conf that says "multi on": Debian's
+    # images have it, this one has no files at all.
+    "glibc": (lambda folder: ["/app/network_probe", "resolve"], lambda: True),
+    "go": (make_go, lambda: GO),
+    "cares": (make_cares, lambda: os.path.exists("/usr/include/ares.h")),
+    "musl": (make_musl, lambda: shutil.which("musl-gcc")),
+    "node": (make_node, lambda: shutil.which("node")),
+}
+
+ONE_LINE = ("glibc", "node")
+
+
+@pytest.fixture(scope="module")
+def names(vibe, tmp_path_factory):
+    """The words that look a name up in the app, by kind."""
+    folder = tmp_path_factory.mktemp("names")
+    app = write_probe_app(folder / "app", [serving("web", 8080), serving("back", dependsOn=["web"]), serving("a-b--c", 9001)],
+                          build_probe(folder), security={"network": True})
+    words = {kind: make(app) for kind, (make, possible) in KINDS.items() if possible()}
+    vibe.open(app, name="names")
+    return words
+
+
+@pytest.mark.parametrize("granted", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_service_is_found_by_its_name(vibe, names, kind, granted):
+    if kind not in names:
+        pytest.skip(f"nothing on this computer makes a program for {kind}")
+    vibe("grant" if granted else "revoke", "names", "network")
+    for service in ("back", "web", "a-b--c"):
+        found = vibe("exec", "names", "-s", "web", "--", *names[kind], service).split()
+        planned = addresses_of(vibe, "names", service)
+        assert set(found) == set(planned[:1] if kind in ONE_LINE else planned), f"{service} by {kind}"
+
+
+@pytest.mark.skipif(not shutil.which("nginx", path="/usr/sbin:/usr/bin"), reason="there is no nginx on this computer")
+def test_nginx_finds_its_upstream_by_name(vibe, tmp_path):
+    app = write_probe_app(tmp_path / "proxy", [serving("web", 8080), serving("back")], build_probe(tmp_path))
+    nginx = with_libraries(app, shutil.which("nginx", path="/usr/sbin:/usr/bin"))
+    (app / "nginx.conf").write_text("events {} daemon off; error_log stderr; pid /tmp/nginx.pid;\n"
+                                    "stream { server { listen 8081; proxy_pass back:9000; } }\n")
+    vibe.open(app, name="proxy")
+    checked = vibe.run("exec", "proxy", "-s", "web", "--", *nginx, "-t", "-c", "/app/nginx.conf", "-p", "/tmp")
+    assert "host not found" not in checked.stderr, checked.stderr
+
+
+def test_names_are_there_from_the_first_instant(vibe, tmp_path):
+    """A service that starts first finds the one that starts last, and itself."""
+    first = {**probe("first", []), "entrypoint": ["/app/network_probe"], "command": ["resolve", "last"], "restart": "no"}
+    app = write_probe_app(tmp_path / "order", [first, serving("last", dependsOn=["first"]), serving("web", 8080)],
+                          build_probe(tmp_path))
+    vibe.open(app, name="order")
+    said = vibe("logs", "order", "-s", "first").split()
+    assert addresses_of(vibe, "order", "last")[0] in said, said
