@@ -62,7 +62,10 @@ absl::Status DestroyProjectState(const fs::path& directory) {
       }
     }
   }
-  return RemoveAll(directory);
+  VIBE_RETURN_IF_ERROR(RemoveAll(directory));
+  // What says that there is a project goes next, and that is on the disk at once: a power cut must
+  // not bring back a folder that nobody knows of.
+  return state::CommitFilesystem(OpenFolder(directory.parent_path()).get());
 }
 
 }  // namespace vibe::supervisor

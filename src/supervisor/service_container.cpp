@@ -182,9 +182,17 @@ absl::Status ServiceContainer::CreateContainer(const std::map<std::string, std::
   VIBE_ASSIGN_OR_RETURN(const images::InspectedImage image,
                         platform_.images.Inspect(namespace_, service_.image));
   // Until the container refers to it, only the label keeps it from containerd's garbage collector.
-  VIBE_ASSIGN_OR_RETURN(
-      rootfs, client.PrepareSnapshot(namespace_, "", service_.container_id, image.chain_id,
-                                     {{"containerd.io/gc.root", "true"}}));
+  const auto prepare = [&] {
+    return client.PrepareSnapshot(namespace_, "", service_.container_id, image.chain_id,
+                                  {{"containerd.io/gc.root", "true"}});
+  };
+  auto prepared = prepare();
+  if (absl::IsAlreadyExists(prepared.status())) {
+    // Of a start that was killed before its container was made.
+    VIBE_RETURN_IF_ERROR(client.RemoveSnapshot(namespace_, service_.container_id));
+    prepared = prepare();
+  }
+  VIBE_ASSIGN_OR_RETURN(rootfs, std::move(prepared));
   const std::vector<std::string> layers = LayerDirectories(rootfs);
   const std::string user = service_.user.empty() ? image.config.user : service_.user;
   VIBE_ASSIGN_OR_RETURN(
