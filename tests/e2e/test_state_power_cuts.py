@@ -96,7 +96,7 @@ class PowerCuts:
         command.join()
         (result, took), = results
         try:
-            eventually(lambda: self.vibe.json("machine", "status")["recoveries"] > recoveries, BOOT, "the boot after the cut")
+            eventually(lambda: self.back(recoveries), BOOT, "the boot after the cut")
             eventually(lambda: get(self.project["url"]) == "hello\n", BOOT, "the app after the power cut")
         except AssertionError:
             print(self.vibe.json("machine", "status"), self.vibe("machine", "logs", "--tail", "30"), self.vibe.run("ps").stdout)
@@ -114,6 +114,13 @@ class PowerCuts:
                 self.gone.add(self.removed)
         self.check()
         return result.returncode
+
+    def back(self, recoveries):
+        status = self.vibe.json("machine", "status")
+        if status["state"] == "error":  # it was brought back as often as vibed does within some minutes
+            self.vibe("machine", "start", timeout=BOOT)
+            return True
+        return status["recoveries"] > recoveries
 
     def settled(self):
         records = [json.loads((folder / "project.json").read_text()) for folder in (self.vibe.home / "projects").iterdir()
