@@ -17,7 +17,17 @@ std::string RenderZshCompletion(const CommandText& root);
 std::string RenderFishCompletion(const CommandText& root);
 
 // What a value or an argument is completed with.
-enum class Words { kNone, kProjects, kServices, kSnapshots, kFiles, kFolders, kShells, kCommands, kCapabilities };
+enum class Words {
+  kNone,
+  kProjects,
+  kServices,
+  kSnapshots,
+  kFiles,
+  kFolders,
+  kShells,
+  kCommands,
+  kCapabilities
+};
 Words WordsOf(const OptionText& option);
 
 // A command with all its words, as in "machine start", without the root; parents stand before

@@ -44,7 +44,8 @@ struct Invocation {
   std::optional<uint32_t> timeout;  // stop --timeout, seconds
   std::optional<bool> interactive;  // exec -i, --no-interactive
   std::optional<bool> tty;          // exec -t, --no-tty
-  std::vector<std::string> words;   // exec -- COMMAND…, grant CAPABILITY…, and those of the hidden __complete
+  std::vector<std::string>
+      words;  // exec -- COMMAND…, grant CAPABILITY…, and those of the hidden __complete
 };
 
 // What to do after parsing: run an invocation, or print and end.

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cerrno>
@@ -16,7 +15,8 @@
 #include <utility>
 
 #include "absl/strings/string_view.h"
-#include "relay/descriptor.h"
+#include "base/descriptor.h"
+#include "relay/stream_socket.h"
 #include "spdlog/spdlog.h"
 
 namespace vibe::host {
@@ -24,7 +24,6 @@ namespace {
 
 namespace asio = boost::asio;
 using boost::system::error_code;
-using Protocol = asio::generic::stream_protocol;
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kPatience = std::chrono::seconds(10);
@@ -38,18 +37,7 @@ class IdleStream : public std::enable_shared_from_this<IdleStream> {
  public:
   explicit IdleStream(ForwardLane& lane) : lane_(lane), socket_(lane.io()) {}
 
-  bool Assign(UniqueFd fd) {
-    sockaddr_storage address{};
-    socklen_t size = sizeof address;
-    ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    error_code error;
-    socket_.assign(Protocol(address.ss_family, 0), fd.get(), error);
-    if (!error) {
-      (void)fd.release();
-      socket_.non_blocking(true, error);
-    }
-    return !error;
-  }
+  bool Assign(UniqueFd fd) { return !relay::Assign(socket_, std::move(fd)); }
 
   int fd() { return socket_.native_handle(); }
 
@@ -77,7 +65,7 @@ class IdleStream : public std::enable_shared_from_this<IdleStream> {
  private:
   void Wait() {
     hearing_ = true;
-    socket_.async_wait(Protocol::socket::wait_read,
+    socket_.async_wait(relay::StreamSocket::wait_read,
                        [self = shared_from_this()](const error_code& error) {
                          if (error) {
                            return;
@@ -93,7 +81,7 @@ class IdleStream : public std::enable_shared_from_this<IdleStream> {
   }
 
   ForwardLane& lane_;
-  Protocol::socket socket_;
+  relay::StreamSocket socket_;
   std::function<void()> heard_;
   bool hearing_ = false;  // a wait is pending
 };
@@ -187,8 +175,8 @@ class OpeningStream : public std::enable_shared_from_this<OpeningStream> {
   // Never more than the answer: what follows belongs to the service.
   void ReadAnswer() {
     while (said_ < relay::kAnswerBytes) {
-      const ssize_t count = relay::ReceiveWithDescriptor(stream_->fd(), answer_.data() + said_,
-                                                         relay::kAnswerBytes - said_, descriptor_);
+      const ssize_t count = ReceiveWithDescriptor(stream_->fd(), answer_.data() + said_,
+                                                  relay::kAnswerBytes - said_, descriptor_);
       if (count < 0 && (errno == EAGAIN || errno == EINTR)) {
         stream_->Hear([self = shared_from_this()] { self->ReadAnswer(); });
         return;

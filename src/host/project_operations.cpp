@@ -232,7 +232,8 @@ void Projects::ReconcileOne(const std::string& id, Cancellation& cancel) {
   if (!live.ok() || !*live) {
     return;
   }
-  if (const v1::Grants grants = GrantsOf(record->decisions); !SameGrants((*live)->grants(), grants)) {
+  if (const v1::Grants grants = GrantsOf(record->decisions);
+      !SameGrants((*live)->grants(), grants)) {
     // Decided while the machine was stopped.
     const auto changed = world_.supervisor.SetGrants(id, grants, cancel);
     if (!changed.ok()) {

@@ -14,7 +14,6 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
-#include "base/file.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
 #include "network/network.h"
@@ -107,10 +106,8 @@ std::vector<std::string> HostAddresses() {
 }
 
 std::vector<std::string> HostRoutes() {
-  constexpr size_t kMaxText = 1 << 20, kMaxRoutes = 256;
-  const auto text = ReadFile("/proc/net/route", kMaxText);
-  std::vector<std::string> routes =
-      text.ok() ? network::RoutedRanges(*text) : std::vector<std::string>();
+  constexpr size_t kMaxRoutes = 256;
+  std::vector<std::string> routes = network::RoutedRanges();
   routes.resize(std::min(routes.size(), kMaxRoutes));
   return routes;
 }

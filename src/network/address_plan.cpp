@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "base/file.h"
 #include "network/network.h"
 
 namespace vibe::network {
@@ -137,6 +138,12 @@ std::vector<std::string> RoutedRanges(absl::string_view proc_net_route) {
     ranges.push_back(absl::StrCat(Text4(ntohl(destination)), "/", __builtin_popcount(mask)));
   }
   return ranges;
+}
+
+std::vector<std::string> RoutedRanges() {
+  constexpr size_t kMaxText = 1 << 20;
+  const absl::StatusOr<std::string> text = ReadFile("/proc/net/route", kMaxText);
+  return text.ok() ? RoutedRanges(*text) : std::vector<std::string>();
 }
 
 }  // namespace vibe::network

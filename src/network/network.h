@@ -66,6 +66,8 @@ class AddressPool {
 // IPv4 routes as /proc/net/route has them, as CIDRs; without the default route and those of our
 // own bridges. Pure.
 std::vector<std::string> RoutedRanges(absl::string_view proc_net_route);
+// The same of this network namespace; none when they cannot be read.
+std::vector<std::string> RoutedRanges();
 
 // ---- the firewall
 

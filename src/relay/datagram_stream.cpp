@@ -1,9 +1,6 @@
 #include "relay/datagram_stream.h"
 
-#include <sys/socket.h>
-
 #include <boost/asio/buffer.hpp>
-#include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
 #include <utility>
 
@@ -12,15 +9,10 @@ namespace {
 
 namespace asio = boost::asio;
 using boost::system::error_code;
-using Protocol = asio::generic::stream_protocol;
 
 constexpr size_t kLengthBytes = 2;
 constexpr size_t kReadBytes = 64 << 10;
 constexpr int kReadsPerTurn = 8;
-
-bool WouldBlock(const error_code& error) {
-  return error == asio::error::would_block || error == asio::error::try_again;
-}
 
 size_t LengthAt(absl::string_view bytes) {
   return size_t{static_cast<unsigned char>(bytes[0])} << 8 | static_cast<unsigned char>(bytes[1]);
@@ -31,18 +23,10 @@ size_t LengthAt(absl::string_view bytes) {
 DatagramStream::DatagramStream(asio::io_context& context) : socket_(context) {}
 
 void DatagramStream::Start(UniqueFd stream, Sink sink, std::function<void()> ended) {
-  sockaddr_storage address{};
-  socklen_t size = sizeof address;
-  ::getsockname(stream.get(), reinterpret_cast<sockaddr*>(&address), &size);
   sink_ = std::make_shared<const Sink>(std::move(sink));
   ended_ = std::move(ended);
   open_ = true;
-  error_code error;
-  socket_.assign(Protocol(address.ss_family, 0), stream.get(), error);
-  if (!error) {
-    (void)stream.release();
-    socket_.non_blocking(true, error);
-  }
+  const error_code error = Assign(socket_, std::move(stream));
   asio::post(socket_.get_executor(), [self = shared_from_this(), failed = bool(error)] {
     failed ? self->End() : self->Hear();
   });
@@ -65,7 +49,7 @@ void DatagramStream::Hear() {
     std::string().swap(in_);  // an idle flow holds no buffer
   }
   if (open_) {
-    socket_.async_wait(Protocol::socket::wait_read,
+    socket_.async_wait(StreamSocket::wait_read,
                        [self = shared_from_this()](const error_code& error) {
                          if (!error) {
                            self->Hear();
@@ -114,7 +98,7 @@ void DatagramStream::Flush() {
     const size_t count = socket_.write_some(asio::buffer(out_), error);
     if (WouldBlock(error)) {
       flushing_ = true;
-      socket_.async_wait(Protocol::socket::wait_write,
+      socket_.async_wait(StreamSocket::wait_write,
                          [self = shared_from_this()](const error_code& failed) {
                            if (!failed) {
                              self->Flush();

@@ -5,7 +5,6 @@
 // which there is no room in the stream are dropped, so that a slow end costs no memory.
 #pragma once
 
-#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <cstddef>
 #include <functional>
@@ -14,6 +13,7 @@
 
 #include "absl/strings/string_view.h"
 #include "base/unique_fd.h"
+#include "relay/stream_socket.h"
 
 namespace vibe::relay {
 
@@ -39,7 +39,7 @@ class DatagramStream : public std::enable_shared_from_this<DatagramStream> {
   void End();
   void Flush();
 
-  boost::asio::generic::stream_protocol::socket socket_;
+  StreamSocket socket_;
   std::shared_ptr<const Sink> sink_;
   std::function<void()> ended_;
   std::string in_, out_;

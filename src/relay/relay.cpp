@@ -5,30 +5,23 @@
 
 #include <array>
 #include <boost/asio/error.hpp>
-#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <memory>
 #include <string>
 #include <utility>
 
+#include "relay/stream_socket.h"
+
 namespace vibe::relay {
 namespace {
 
 namespace asio = boost::asio;
-using Protocol = asio::generic::stream_protocol;
-using Socket = Protocol::socket;
+using Socket = StreamSocket;
 using boost::system::error_code;
 
 // One direction moves this much before it lets other connections run.
 constexpr size_t kBytesPerTurn = 1 << 20;
-
-sa_family_t FamilyOf(int fd) {
-  sockaddr_storage address{};
-  socklen_t size = sizeof address;
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  return address.ss_family;
-}
 
 bool CanReset(sa_family_t family) {
   return family == AF_INET || family == AF_INET6;
@@ -57,10 +50,6 @@ bool PeerIsGone(int fd, sa_family_t family) {
 char* Scratch() {
   static thread_local std::unique_ptr<char[]> scratch(new char[kBufferBytes]);
   return scratch.get();
-}
-
-bool WouldBlock(const error_code& error) {
-  return error == asio::error::would_block || error == asio::error::try_again;
 }
 
 // All of it happens on the context's one thread.
@@ -94,15 +83,8 @@ class Pair : public std::enable_shared_from_this<Pair> {
   };
 
   static bool Assign(Side& side, UniqueFd fd) {
-    error_code error;
     side.family = FamilyOf(fd.get());
-    side.socket.assign(Protocol(side.family, 0), fd.get(), error);
-    if (error) {
-      return false;
-    }
-    fd.release();
-    side.socket.non_blocking(true, error);
-    return !error;
+    return !relay::Assign(side.socket, std::move(fd));
   }
 
   void Pump(int from) {

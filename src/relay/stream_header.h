@@ -1,14 +1,12 @@
 // The first line of a forwarded connection, sent by the host on a stream to rpc::kForwardPort:
 //   "CONNECT <project id> <service> <port>\n"    a TCP connection
 //   "DATAGRAMS <project id> <service> <port>\n"  a flow of UDP datagrams
-// The machine answers with one line and
+// The machine answers with one line:
 //   "OK\n"             bytes flow both ways on this stream: those of the connection, or datagrams
-//   as in
-//                      relay/datagram_stream.h
-//   "FD\n"             the connection's own socket comes along (SCM_RIGHTS); this stream is ready
-//   for
-//                      the next line of the host. Only where host and machine share a kernel, and
-//                      only to CONNECT: the supervisor does it when the stream is a unix socket
+//                      as in relay/datagram_stream.h
+//   "FD\n"             the connection's own socket comes along (SCM_RIGHTS), and this stream is
+//                      ready for the host's next line. Only to CONNECT, and only where host and
+//                      machine share a kernel: the stream is a unix socket then
 //   "ERR <message>\n"  the end
 // Lines are at most kMaxHeaderBytes long. Pure and thread-safe.
 #pragma once

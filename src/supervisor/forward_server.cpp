@@ -9,7 +9,6 @@
 #include <atomic>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
-#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
@@ -21,9 +20,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
-#include "relay/descriptor.h"
+#include "base/descriptor.h"
 #include "relay/io_threads.h"
 #include "relay/relay.h"
+#include "relay/stream_socket.h"
 #include "spdlog/spdlog.h"
 #include "supervisor/forward_datagrams.h"
 #include "supervisor/service_socket.h"
@@ -33,8 +33,6 @@ namespace {
 
 namespace asio = boost::asio;
 using boost::system::error_code;
-using HostProtocol = asio::generic::stream_protocol;
-using HostSocket = HostProtocol::socket;
 
 constexpr std::chrono::seconds kHeaderTimeout(10);
 constexpr std::chrono::seconds kDialTimeout(10);
@@ -66,18 +64,11 @@ class Forward : public std::enable_shared_from_this<Forward> {
   }
 
   void Begin(UniqueFd connection) {
-    sockaddr_storage address{};
-    socklen_t size = sizeof address;
-    ::getsockname(connection.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    shares_kernel_ = address.ss_family == AF_UNIX;
-    error_code error;
-    host_.assign(HostProtocol(address.ss_family, 0), connection.get(), error);
-    if (error) {
+    shares_kernel_ = relay::FamilyOf(connection.get()) == AF_UNIX;
+    if (const error_code error = relay::Assign(host_, std::move(connection))) {
       spdlog::warn("cannot take a forwarded connection: {}", error.message());
       return;
     }
-    (void)connection.release();
-    host_.non_blocking(true, error);
     SetTimer(kHeaderTimeout, "no header came in time");
     ReadHeader();
   }
@@ -94,11 +85,12 @@ class Forward : public std::enable_shared_from_this<Forward> {
 
   // Only the header's own bytes are taken: what follows belongs to the relay.
   void ReadHeader() {
-    host_.async_wait(HostSocket::wait_read, [self = shared_from_this()](const error_code& error) {
-      if (!error) {
-        self->PeekHeader();
-      }
-    });
+    host_.async_wait(relay::StreamSocket::wait_read,
+                     [self = shared_from_this()](const error_code& error) {
+                       if (!error) {
+                         self->PeekHeader();
+                       }
+                     });
   }
 
   void PeekHeader() {
@@ -250,8 +242,8 @@ class Forward : public std::enable_shared_from_this<Forward> {
   // The host gets the connection and may ask for the next one.
   void Give() {
     timer_.cancel();
-    const bool given =
-        relay::SendWithDescriptor(host_.native_handle(), relay::kDescriptor, service_.get());
+    const bool given = SendWithDescriptor(host_.native_handle(), relay::kDescriptor,
+                                          service_.get()) == ssize_t{relay::kAnswerBytes};
     service_.reset();
     if (given) {
       header_.clear();
@@ -281,7 +273,7 @@ class Forward : public std::enable_shared_from_this<Forward> {
   }
 
   asio::io_context& context_;
-  HostSocket host_;
+  relay::StreamSocket host_;
   UniqueFd service_;
   asio::posix::stream_descriptor dialled_;  // the same, while it is waited for
   asio::steady_timer timer_, again_;

@@ -18,7 +18,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
-#include "base/file.h"
 #include "base/status.h"
 #include "network/network.h"
 #include "spdlog/sinks/stdout_sinks.h"
@@ -36,7 +35,6 @@ namespace vibe::supervisor {
 namespace {
 
 constexpr rlim_t kMaxOpenFiles = 20'000;
-constexpr size_t kMaxRoutes = 1 << 20;
 constexpr absl::Duration kGrace = absl::Milliseconds(300);
 // A call that waits for the disk or a registry does not end for our sake.
 constexpr absl::Duration kLastResort = absl::Milliseconds(1700);
@@ -99,10 +97,8 @@ absl::Status Serve(Arguments arguments, const sigset_t& signals) {
     (ipv6 ? arguments.supervisor.firewall.blocked6 : arguments.supervisor.firewall.blocked4)
         .push_back(range);
   }
-  if (const auto routes = ReadFile("/proc/net/route", kMaxRoutes); routes.ok()) {
-    const std::vector<std::string> own = network::RoutedRanges(*routes);
-    arguments.taken.insert(arguments.taken.end(), own.begin(), own.end());
-  }
+  const std::vector<std::string> routed = network::RoutedRanges();
+  arguments.taken.insert(arguments.taken.end(), routed.begin(), routed.end());
   arguments.supervisor.firewall.pool = network::AddressPool::Avoiding(arguments.taken);
   arguments.supervisor.registry.host_gateway = arguments.host_gateway;
   VIBE_ASSIGN_OR_RETURN(const std::string secret, ReadMachineSecret());

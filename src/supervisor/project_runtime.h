@@ -39,6 +39,11 @@ struct ServiceState {
   bool ready = false;    // it was ready since it was started last
 };
 
+// Whether there may be a process of the service that works: one that is to stop does not count.
+inline bool MayRun(const ServiceState& state) {
+  return state.status == v1::STATUS_RUNNING || state.status == v1::STATUS_STARTING;
+}
+
 using ProgressSink = std::function<void(const v1::Progress&)>;
 
 class ProjectRuntime {

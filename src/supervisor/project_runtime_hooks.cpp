@@ -1,8 +1,4 @@
 // What ProjectRuntime has to do with saves and restores, beyond starting and stopping.
-#include <unistd.h>
-
-#include <algorithm>
-#include <cerrno>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -14,13 +10,6 @@
 
 namespace vibe::supervisor {
 namespace {
-
-absl::Status RemoveMark(const std::filesystem::path& mark) {
-  if (::unlink(mark.c_str()) != 0 && errno != ENOENT) {
-    return ErrnoError(errno, absl::StrCat("remove ", mark.string()));
-  }
-  return SyncDirectory(mark.parent_path());
-}
 
 // The value of a variable that a container was made with.
 std::optional<std::string> VariableOf(const nlohmann::json& environment, const std::string& name) {
@@ -94,7 +83,8 @@ absl::Status ProjectRuntime::FinishRestoreLocked(const ProgressSink& progress,
     }
   }
   // Until it is gone the hooks run again: they are told to expect that.
-  return RemoveMark(files_.restored_mark);
+  VIBE_RETURN_IF_ERROR(RemoveAll(files_.restored_mark));
+  return SyncDirectory(files_.restored_mark.parent_path());
 }
 
 absl::StatusOr<std::map<std::string, std::string>> ProjectRuntime::GivenSecrets(
@@ -103,7 +93,7 @@ absl::StatusOr<std::map<std::string, std::string>> ProjectRuntime::GivenSecrets(
   const std::vector<ServiceState> states = services();
   for (size_t index = 0; index < states.size() && !names.empty(); ++index) {
     const PlannedService& service = plan_.services[index];
-    if (states[index].status != v1::STATUS_RUNNING && states[index].status != v1::STATUS_STARTING) {
+    if (!MayRun(states[index])) {
       continue;
     }
     VIBE_ASSIGN_OR_RETURN(

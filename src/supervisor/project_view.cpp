@@ -25,8 +25,7 @@ ProjectGrants ToGrants(const v1::Grants& grants) {
 
 bool AnyActive(const std::vector<ServiceState>& states) {
   return std::any_of(states.begin(), states.end(), [](const ServiceState& state) {
-    return state.status == v1::STATUS_RUNNING || state.status == v1::STATUS_STARTING ||
-           state.status == v1::STATUS_STOPPING;
+    return MayRun(state) || state.status == v1::STATUS_STOPPING;
   });
 }
 

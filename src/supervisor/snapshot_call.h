@@ -53,9 +53,7 @@ auto Patiently(const Call& call) {
 inline bool AnyRuns(const ProjectRuntime* runtime) {
   const std::vector<ServiceState> states =
       runtime == nullptr ? std::vector<ServiceState>() : runtime->services();
-  return std::any_of(states.begin(), states.end(), [](const ServiceState& state) {
-    return state.status == v1::STATUS_RUNNING || state.status == v1::STATUS_STARTING;
-  });
+  return std::any_of(states.begin(), states.end(), MayRun);
 }
 
 // Of volumes that know how to be cut off at any instant, nobody has to stand still for.

@@ -31,11 +31,8 @@ void CheckpointPostgres(ProjectRuntime& runtime,
   const std::vector<ServiceState> states = runtime.services();
   for (const auto& [name, kind] : volumes) {
     const VolumeUser user = FindVolumeUser(runtime.plan(), name);
-    if (kind != state::Consistency::kPostgres || user.service == nullptr) {
-      continue;
-    }
-    const ServiceState& state = states[user.service - runtime.plan().services.data()];
-    if (state.status != v1::STATUS_RUNNING && state.status != v1::STATUS_STARTING) {
+    if (kind != state::Consistency::kPostgres || user.service == nullptr ||
+        !MayRun(states[user.service - runtime.plan().services.data()])) {
       continue;
     }
     const auto code = runtime.Exec(user.service->name,
@@ -132,13 +129,14 @@ absl::StatusOr<state::SnapshotMetadata> Supervisor::Save(const ProjectRecord& re
   VIBE_RETURN_IF_ERROR(CheckSpace());
   state::SaveRequest& request = call.request;
   progress(SnapshotEvent(v1::Progress::PHASE_SAVE, state::SnapshotReasonName(request.reason)));
-  const absl::string_view not_saved = "was not saved";
+  const auto not_saved = [&](const absl::Status& why) {
+    return WithReason(Annotate(why, absl::StrCat("project ", record.name, " was not saved")),
+                      Reason::kSaveFailed);
+  };
   const std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(record.id);
   absl::StatusOr<PreSave> hooks = RunPreSaveHooks(record, runtime.get(), call, progress);
   if (!hooks.ok()) {
-    return WithReason(
-        Annotate(hooks.status(), absl::StrCat("project ", record.name, " ", not_saved)),
-        Reason::kSaveFailed);
+    return not_saved(hooks.status());
   }
   request.app_version = record.app_version;
   request.volumes = VolumesOf(manifest);
@@ -154,10 +152,7 @@ absl::StatusOr<state::SnapshotMetadata> Supervisor::Save(const ProjectRecord& re
   absl::WriterMutexLock listing(&entry->listing);
   absl::StatusOr<state::SnapshotMetadata> saved = Patiently([&] { return store->Save(request); });
   if (!saved.ok()) {
-    return WithFreeSpace(
-        WithReason(Annotate(saved.status(), absl::StrCat("project ", record.name, " ", not_saved)),
-                   Reason::kSaveFailed),
-        options_.data);
+    return WithFreeSpace(not_saved(saved.status()), options_.data);
   }
   spdlog::info("saved {} as {} ({}), pause {}, hooks {}", record.name, saved->snapshot_id,
                std::string(state::SnapshotReasonName(saved->reason)),

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
+#include "base/status.h"
 
 namespace vibe::vm {
 
@@ -22,6 +23,14 @@ std::string NoRoom(const std::filesystem::path& directory) {
              ? ""
              : absl::StrCat("this computer's disk is full: ", free >> 20, " MiB are free in ",
                             directory.string(), ", and the machine needs ", kLeastRoom >> 20);
+}
+
+absl::Status CheckRoom(const std::filesystem::path& directory) {
+  const std::string full = NoRoom(directory);
+  return full.empty()
+             ? absl::OkStatus()
+             : WithAdvice(Error(absl::StatusCode::kResourceExhausted, Reason::kDiskLow, full),
+                          "free space on this computer, and try again");
 }
 
 }  // namespace vibe::vm

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <string>
 
+#include "absl/status/status.h"
+
 namespace vibe::vm {
 
 // With less than this a machine cannot be kept running: its file system, its logs and our own
@@ -15,5 +17,8 @@ inline constexpr uint64_t kLeastRoom = 64 << 20;
 // kLeastRoom for this user; else what is wrong, for the user to read. What cannot be asked has
 // room.
 std::string NoRoom(const std::filesystem::path& directory);
+
+// The same as an error, DISK_LOW, for a machine that is to be started there.
+absl::Status CheckRoom(const std::filesystem::path& directory);
 
 }  // namespace vibe::vm

@@ -49,6 +49,8 @@ struct Machine::Impl {
   // Whether the watcher has to bring a machine back that is down.
   bool RoomCame() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   absl::StatusOr<absl::Duration> NextRecovery(const absl::Status& cause) ABSL_LOCKS_EXCLUDED(mutex);
+  // Recovers without the mutex held meanwhile.
+  void BringBack(const absl::Status& cause) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void Watch() ABSL_LOCKS_EXCLUDED(mutex);
   absl::Status Heartbeat(int& missed) ABSL_LOCKS_EXCLUDED(mutex);
 

@@ -84,6 +84,14 @@ absl::Status Machine::Impl::Recover(const absl::Status& cause) {
   }
 }
 
+void Machine::Impl::BringBack(const absl::Status& cause) {
+  SetState(MachineState::kBooting);
+  mutex.Unlock();
+  const absl::Status status = Recover(cause);
+  mutex.Lock();
+  FinishBoot(status).IgnoreError();
+}
+
 // Says with an error that the machine has to be brought back.
 absl::Status Machine::Impl::Heartbeat(int& missed) {
   absl::Status health = probe();
@@ -137,11 +145,7 @@ void Machine::Impl::Watch() {
       continue;
     }
     if (!quit && RoomCame()) {
-      SetState(MachineState::kBooting);
-      mutex.Unlock();
-      const absl::Status back = Recover(absl::UnavailableError("the machine died"));
-      mutex.Lock();
-      FinishBoot(back).IgnoreError();
+      BringBack(absl::UnavailableError("the machine died"));
       continue;
     }
     if (quit || !Up()) {
@@ -150,17 +154,13 @@ void Machine::Impl::Watch() {
     }
     const uint64_t watched = boots;
     mutex.Unlock();
-    absl::Status fault = Heartbeat(missed);
+    const absl::Status fault = Heartbeat(missed);
     mutex.Lock();
     if (fault.ok() || quit || !Up() || boots != watched) {
       continue;  // well, or somebody stopped or booted it meanwhile
     }
     missed = 0;
-    SetState(MachineState::kBooting);
-    mutex.Unlock();
-    fault = Recover(fault);
-    mutex.Lock();
-    FinishBoot(fault).IgnoreError();
+    BringBack(fault);
   }
 }
 

@@ -72,10 +72,7 @@ absl::Status NativeMachine::Start() {
   VIBE_RETURN_IF_ERROR(MakeDirectories(layout_.directory, 0700));
   VIBE_RETURN_IF_ERROR(RemoveUnfinished(layout_.directory));
   VIBE_RETURN_IF_ERROR(RefuseDataDirectory(layout_));
-  if (std::string full = Hindrance(); !full.empty()) {
-    return WithAdvice(Error(absl::StatusCode::kResourceExhausted, Reason::kDiskLow, full),
-                      "free space on this computer, and try again");
-  }
+  VIBE_RETURN_IF_ERROR(CheckRoom(layout_.directory));
   VIBE_ASSIGN_OR_RETURN(const uint64_t disk_bytes, options_.disk_bytes());
   VIBE_RETURN_IF_ERROR(PrepareDataDisk(layout_.disk(), disk_bytes));
   SubprocessOptions command{

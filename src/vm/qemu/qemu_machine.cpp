@@ -165,10 +165,7 @@ absl::Status QemuMachine::Start() {
   VIBE_RETURN_IF_ERROR(MakeDirectories(layout_.run(), 0700));
   VIBE_RETURN_IF_ERROR(RemoveUnfinished(layout_.directory));
   VIBE_RETURN_IF_ERROR(RemoveUnfinished(layout_.run()));
-  if (const std::string full = NoRoom(layout_.directory); !full.empty()) {
-    return WithAdvice(Error(absl::StatusCode::kResourceExhausted, Reason::kDiskLow, full),
-                      "free space on this computer, and try again");
-  }
+  VIBE_RETURN_IF_ERROR(CheckRoom(layout_.directory));
   VIBE_ASSIGN_OR_RETURN(const MachineSpec spec, Specify());
   // What is left of a machine whose keeper was killed a moment ago goes by itself.
   VIBE_RETURN_IF_ERROR(native::AwaitUnlocked(layout_.lock(), absl::Now() + options_.kill_timeout));

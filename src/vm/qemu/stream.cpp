@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/descriptor.h"
 #include "base/status.h"
 
 namespace vibe::vm::qemu {
@@ -122,21 +123,8 @@ absl::Status WriteBy(const UniqueFd& fd, absl::string_view bytes, absl::Time dea
 
 absl::Status WriteWithDescriptorBy(const UniqueFd& fd, absl::string_view bytes,
                                    const UniqueFd& attached, absl::Time deadline) {
-  const int descriptor = attached.get();
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptor)] = {};
-  iovec data{const_cast<char*>(bytes.data()), bytes.size()};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof descriptor);
-  std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
   while (true) {
-    const ssize_t count = ::sendmsg(fd.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t count = SendWithDescriptor(fd.get(), bytes, attached.get());
     if (count > 0) {
       return WriteBy(fd, bytes.substr(static_cast<size_t>(count)), deadline);
     }

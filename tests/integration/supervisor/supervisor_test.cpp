@@ -17,9 +17,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "base/descriptor.h"
 #include "base/random.h"
 #include "base/status.h"
-#include "relay/descriptor.h"
 #include "relay/stream_header.h"
 #include "rpc/status.h"
 #include "supervisor_machine.h"
@@ -126,8 +126,7 @@ class SupervisorTest : public ::testing::Test {
     UniqueFd service_fd;
     pollfd answered{fd->get(), POLLIN, 0};
     ::poll(&answered, 1, 30'000);
-    const ssize_t answer_size =
-        relay::ReceiveWithDescriptor(fd->get(), buffer, sizeof buffer, service_fd);
+    const ssize_t answer_size = ReceiveWithDescriptor(fd->get(), buffer, sizeof buffer, service_fd);
     answer.append(buffer, static_cast<size_t>(std::max<ssize_t>(answer_size, 0)));
     if (!service_fd.valid()) {
       return answer;

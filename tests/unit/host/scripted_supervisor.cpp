@@ -8,11 +8,11 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "base/descriptor.h"
 #include "base/sha256.h"
 #include "base/status.h"
 #include "base/unix_socket.h"
 #include "manifest/parse.h"
-#include "relay/descriptor.h"
 #include "rpc/ports.h"
 #include "rpc/status.h"
 #include "spdlog/spdlog.h"
@@ -381,7 +381,7 @@ void ServeForward(int fd) {
       break;
     }
     UniqueFd passed(pair[1]);
-    relay::SendWithDescriptor(fd, "FD\n", passed.get());
+    SendWithDescriptor(fd, "FD\n", passed.get());
     given.emplace_back([end = pair[0]] {
       Echo(end);
       ::close(end);

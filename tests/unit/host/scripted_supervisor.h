@@ -73,9 +73,9 @@ class ScriptedSupervisor : public v1::Supervisor::Service {
   std::atomic<int> imports_{0};
 };
 
-// Forwarded connections are answered "OK" and then echoed, header and all; those to a service called
-// "dead" get "ERR", and "given" and "once" an echoing socket of their own, after which "once" closes
-// the stream. Datagrams are echoed.
+// Forwarded connections are answered "OK" and then echoed, header and all; those to a service
+// called "dead" get "ERR", and "given" and "once" an echoing socket of their own, after which
+// "once" closes the stream. Datagrams are echoed.
 class ScriptedMachine : public vm::VirtualMachine {
  public:
   // `supervisor` and the folder outlive it.

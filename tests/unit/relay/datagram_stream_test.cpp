@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "relay/descriptor.h"
+#include "base/descriptor.h"
 
 namespace vibe::relay {
 namespace {
@@ -115,7 +115,7 @@ TEST(Descriptor, ArrivesWithItsBytes) {
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, given), 0);
   const UniqueFd left(pair[0]), right(pair[1]), kept(given[0]);
   UniqueFd passed(given[1]);
-  ASSERT_TRUE(SendWithDescriptor(left.get(), "FD\n", passed.get()));
+  ASSERT_EQ(SendWithDescriptor(left.get(), "FD\n", passed.get()), 3);
   passed.reset();
   char answer[3];
   UniqueFd fd;

@@ -17,12 +17,12 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/descriptor.h"
 #include "base/file.h"
 #include "base/random.h"
 #include "base/sha256.h"
 #include "base/status.h"
 #include "base/unix_socket.h"
-#include "relay/descriptor.h"
 #include "supervisor/address.h"
 #include "supervisor/dependency_graph.h"
 #include "supervisor/door.h"
@@ -237,7 +237,7 @@ TEST_F(ForwardServerTest, AHostOnTheSameKernelGetsTheConnectionsThemselves) {
     ASSERT_EQ(::poll(&answered, 1, 5000), 1) << i;
     char answer[3];
     UniqueFd client;
-    ASSERT_EQ(relay::ReceiveWithDescriptor(stream->get(), answer, sizeof answer, client), 3);
+    ASSERT_EQ(ReceiveWithDescriptor(stream->get(), answer, sizeof answer, client), 3);
     ASSERT_TRUE(client.valid()) << i;
     services.emplace_back(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     clients.push_back(std::move(client));

@@ -1,11 +1,11 @@
-#include "relay/descriptor.h"
+#include "base/descriptor.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
 
 #include <cstring>
 
-namespace vibe::relay {
+namespace vibe {
 namespace {
 
 constexpr size_t kRoom = 4;  // descriptors; we send one
@@ -18,7 +18,7 @@ constexpr int kSendFlags = MSG_DONTWAIT;  // the programs ignore SIGPIPE
 
 }  // namespace
 
-bool SendWithDescriptor(int socket, absl::string_view bytes, int fd) {
+ssize_t SendWithDescriptor(int socket, absl::string_view bytes, int fd) {
   iovec data{const_cast<char*>(bytes.data()), bytes.size()};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
   msghdr message{};
@@ -31,7 +31,7 @@ bool SendWithDescriptor(int socket, absl::string_view bytes, int fd) {
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof fd);
   std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  return ::sendmsg(socket, &message, kSendFlags) == static_cast<ssize_t>(bytes.size());
+  return ::sendmsg(socket, &message, kSendFlags);
 }
 
 ssize_t ReceiveWithDescriptor(int socket, char* buffer, size_t size, UniqueFd& fd) {
@@ -65,4 +65,4 @@ ssize_t ReceiveWithDescriptor(int socket, char* buffer, size_t size, UniqueFd& f
   return count;
 }
 
-}  // namespace vibe::relay
+}  // namespace vibe

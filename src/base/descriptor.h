@@ -9,13 +9,13 @@
 #include "absl/strings/string_view.h"
 #include "base/unique_fd.h"
 
-namespace vibe::relay {
+namespace vibe {
 
-// Whether all was sent at once; the caller keeps `fd`.
-bool SendWithDescriptor(int socket, absl::string_view bytes, int fd);
+// As send(2) without waiting; `fd` goes along with the first byte, and the caller keeps it.
+ssize_t SendWithDescriptor(int socket, absl::string_view bytes, int fd);
 
 // As recv(2) without waiting. `fd` gets the descriptor that came along, if one did; any more are
 // closed.
 ssize_t ReceiveWithDescriptor(int socket, char* buffer, size_t size, UniqueFd& fd);
 
-}  // namespace vibe::relay
+}  // namespace vibe

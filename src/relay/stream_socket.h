@@ -1,0 +1,24 @@
+// Stream sockets of any family: the machine's streams are unix sockets here and vsock there,
+// clients come by TCP. Thread-safe for different sockets.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/system/error_code.hpp>
+
+#include "base/unique_fd.h"
+
+namespace vibe::relay {
+
+using StreamSocket = boost::asio::generic::stream_protocol::socket;
+
+sa_family_t FamilyOf(int fd);
+
+// Takes the descriptor, of whatever family it is, and lets it not block. It is closed on an error.
+boost::system::error_code Assign(StreamSocket& socket, UniqueFd fd);
+
+// What a socket that does not block says when there is nothing to do now.
+bool WouldBlock(const boost::system::error_code& error);
+
+}  // namespace vibe::relay
