@@ -1,9 +1,10 @@
+// clang-format off
 // usage: port-load serve PORT
-//        port-load throughput ADDRESS PORT STREAMS SECONDS [up]   MB/s that arrive, of all streams
-//        together port-load latency ADDRESS PORT ROUNDS                    µs of a round trip of 64
-//        bytes: p50 and p99 port-load connects ADDRESS PORT AT_ONCE SECONDS          connections
-//        per second, a byte each way on each port-load udp ADDRESS PORT ROUNDS µs of a datagram's
-//        round trip: p50 and p99
+//        port-load throughput ADDRESS PORT STREAMS SECONDS [up]   MB/s that arrive, of all streams together
+//        port-load latency ADDRESS PORT ROUNDS                    µs of a round trip of 64 bytes: p50 and p99
+//        port-load connects ADDRESS PORT AT_ONCE SECONDS          connections per second, a byte each way on each
+//        port-load udp ADDRESS PORT ROUNDS                        µs of a datagram's round trip: p50 and p99
+// clang-format on
 // Each prints one line of numbers. An ADDRESS is one of IPv4. A connection begins with the
 // environment's PORT_LOAD_PREAMBLE, answered by "OK" and a newline, when there is one.
 #include "port_load.h"

@@ -4,11 +4,12 @@ bridge into the container."""
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+from vibe_cli import free_port
 
 ROOTLESSPORT = ("/usr/lib/podman/rootlessport", "/usr/libexec/podman/rootlessport")
 
@@ -23,11 +24,6 @@ def await_port(port, process, command=()):
             return
         time.sleep(0.05)
     raise RuntimeError("a peer does not listen")
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 class Socat:

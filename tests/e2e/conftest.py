@@ -1,11 +1,11 @@
 import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from network_world import build_probe
 from vibe_cli import IMAGES, Vibe
 
 
@@ -46,3 +46,9 @@ def registry():
     yield registry
     registry.close()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def network_probe(tmp_path_factory):
+    """The program that the network's tests try things with (network_probe.c)."""
+    return build_probe(tmp_path_factory.mktemp("network_probe"))

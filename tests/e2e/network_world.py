@@ -22,10 +22,8 @@ def run(*words, **more):
 
 def build_probe(folder):
     program = Path(folder) / "network_probe"
-    if not program.exists():
-        # The C library warns of getaddrinfo in a static program; it reads /etc/hosts and asks name servers all the same.
-        subprocess.run(["cc", "-static", "-O1", "-Wall", "-Wextra", "-o", str(program), str(SOURCE)], check=True,
-                       stderr=subprocess.DEVNULL)
+    # The C library warns of getaddrinfo in a static program; it reads /etc/hosts and asks name servers all the same.
+    run("cc", "-static", "-O1", "-Wall", "-Wextra", "-o", program, SOURCE)
     return program
 
 
@@ -38,7 +36,7 @@ def write_probe_app(folder, services, program, **manifest):
 
 
 def serving(name, port=SERVICE_PORT, **more):
-    return {**probe(name, [], **more), "entrypoint": ["/app/network_probe"], "command": ["serve", str(port)]}
+    return probe(name, ["serve", str(port)], entrypoint=["/app/network_probe"], **more)
 
 
 class Server:
@@ -46,14 +44,8 @@ class Server:
 
     def __init__(self, program, port, namespace=None):
         enter = ["nsenter", f"--net={namespace}"] if namespace else []
-        self.port = port
         self.process = subprocess.Popen([*enter, str(program), "serve", str(port)], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "serving\n"
-        os.set_blocking(self.process.stdout.fileno(), False)
-
-    def heard(self):
-        """What came by UDP since it was asked last."""
-        return self.process.stdout.read() or ""
 
     def close(self):
         self.process.send_signal(signal.SIGTERM)
@@ -98,8 +90,8 @@ def attempt(vibe, project, what, service="web"):
 
 
 def addresses_of(vibe, project, service):
-    """(IPv4, IPv6) of a service, as its project's containers know it."""
-    out = vibe("exec", project, "-s", "web", "--", "/probe", "read", "/etc/hosts")
+    """(IPv4, IPv6) of a service, as its own container knows them."""
+    out = vibe("exec", project, "-s", service, "--", "/probe", "read", "/etc/hosts")
     found = [line.split()[0] for line in out.splitlines() if service in line.split()[1:]]
     return (next(address for address in found if ":" not in address), next(address for address in found if ":" in address))
 

@@ -5,6 +5,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from vibe_cli import free_port
+
 CONFIG = """version: 0.1
 log: {{level: info, accesslog: {{disabled: false}}}}
 storage:
@@ -16,9 +18,7 @@ http: {{addr: "127.0.0.1:{port}"}}
 class Registry:
     def __init__(self, folder):
         self.folder = Path(folder)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         (self.folder / "config.yml").write_text(CONFIG.format(folder=self.folder, port=self.port))
         self.log = self.folder / "registry.log"
         self.process = None

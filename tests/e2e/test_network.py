@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from network_world import addresses_of, gateways_of
 from vibe_cli import probe, write_app
 
 
@@ -14,10 +15,7 @@ def reaches(vibe, project, address, port, service="web"):
 
 
 def address_of(vibe, project, service, version):
-    """A service's own address, as its container has it."""
-    hosts = vibe("exec", project, "-s", service, "--", "/probe", "read", "/etc/hosts").splitlines()
-    found = [line.split()[0] for line in hosts if service in line.split()[1:]]
-    return next(address for address in found if (":" in address) == (version == 6))
+    return addresses_of(vibe, project, service)[version == 6]
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +73,7 @@ def test_the_host_is_out_of_reach(vibe, apps, host_port, project):
 
 @pytest.mark.parametrize("project", ["one", "online"])
 def test_what_the_machine_listens_on_is_out_of_reach(vibe, apps, project):
-    gateway = address_of(vibe, project, "web", 4).rsplit(".", 1)[0] + ".1"
-    assert not reaches(vibe, project, gateway, 8080)
+    assert not reaches(vibe, project, gateways_of(vibe, project)[0], 8080)
     assert not reaches(vibe, project, "169.254.169.254", 80)
 
 

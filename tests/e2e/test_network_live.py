@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from network_world import (PUBLIC4, PUBLIC_PORT, SERVICE_PORT, Internet, addresses_of, attempt, attempts, build_probe, run,
+from network_world import (PUBLIC4, PUBLIC_PORT, SERVICE_PORT, Internet, addresses_of, attempt, attempts, run,
                            serving, write_probe_app)
 from vibe_cli import Failed, eventually, get, probe
 
@@ -16,13 +16,8 @@ PUBLIC = f"tcp,{PUBLIC4},{PUBLIC_PORT}"
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    return build_probe(tmp_path_factory.mktemp("program"))
-
-
-@pytest.fixture(scope="module")
-def internet(program):
-    internet = Internet(program)
+def internet(network_probe):
+    internet = Internet(network_probe)
     yield internet
     internet.close()
 
@@ -43,12 +38,12 @@ def log(vibe, project, service):
 # ---- grants
 
 @pytest.fixture(scope="module")
-def online(vibe, internet, folder, program):
-    """Opened with the internet refused, whatever it asks for."""
-    app = write_probe_app(folder / "online", [serving("web", 8080, ports=[{"container": 8080}]), serving("back")], program,
+def online(vibe, internet, folder, network_probe):
+    """May reach the internet."""
+    app = write_probe_app(folder / "online", [serving("web", 8080, ports=[{"container": 8080}]), serving("back")], network_probe,
                           **ONLINE)
     vibe.open(app, name="online")
-    yield "online"
+    return "online"
 
 
 def test_the_internet_comes_and_goes_without_a_restart(vibe, online):
@@ -118,8 +113,8 @@ def test_the_address_comes_and_goes_without_a_restart(vibe, online):
     assert services(vibe, online) == before
 
 
-def test_only_what_the_app_asks_for_can_be_granted(vibe, folder, program):
-    vibe.open(write_probe_app(folder / "modest", [serving("web", 8080)], program), name="modest")
+def test_only_what_the_app_asks_for_can_be_granted(vibe, folder, network_probe):
+    vibe.open(write_probe_app(folder / "modest", [serving("web", 8080)], network_probe), name="modest")
     with pytest.raises(Failed, match="does not ask for network"):
         vibe("grant", "modest", "network")
     with pytest.raises(Failed, match="there is no capability everything"):
@@ -130,7 +125,7 @@ def test_only_what_the_app_asks_for_can_be_granted(vibe, folder, program):
 
 # ---- no window
 
-def test_nothing_gets_through_while_the_tables_are_replaced(vibe, online, folder, program):
+def test_nothing_gets_through_while_the_tables_are_replaced(vibe, online, folder, network_probe):
     """One service aims at another project's service without end, one at the internet that it was refused, and one at a
     service of its own project, while the supervisor dies and makes the tables anew, and projects come and go."""
     forbidden = addresses_of(vibe, online, "back")[0]
@@ -139,7 +134,7 @@ def test_nothing_gets_through_while_the_tables_are_replaced(vibe, online, folder
         serving("web", 8080),
         {**probe("over", ["hammer", forbidden, str(SERVICE_PORT)]), **hammer},
         {**probe("out", ["hammer", PUBLIC4, str(PUBLIC_PORT)]), **hammer},
-        {**probe("inside", ["hammer", "127.0.0.1", "1"]), **hammer}], program, **ONLINE)
+        {**probe("inside", ["hammer", "127.0.0.1", "1"]), **hammer}], network_probe, **ONLINE)
     vibe.open(app, name="hammer")
     vibe("revoke", "hammer", "network")
     time.sleep(0.2)
@@ -149,7 +144,7 @@ def test_nothing_gets_through_while_the_tables_are_replaced(vibe, online, folder
         vibe.kill("vibe-supervisor")
         eventually(lambda: vibe.run("exec", "hammer", "-s", "web", "--", "/app/network_probe", "try",
                                     f"tcp,{own},8080").returncode == 0, what="the supervisor's return")
-        vibe.open(write_probe_app(folder / f"passing{round_number}", [serving("web", 8080)], program), name="passing")
+        vibe.open(write_probe_app(folder / f"passing{round_number}", [serving("web", 8080)], network_probe), name="passing")
         vibe("rm", "passing", "--yes")
         vibe("stop", online)
         vibe("start", online)
@@ -165,8 +160,8 @@ def test_nothing_gets_through_while_the_tables_are_replaced(vibe, online, folder
 # ---- to be another
 
 @pytest.fixture(scope="module")
-def three(vibe, folder, program):
-    vibe.open(write_probe_app(folder / "three", [serving("web", 8080), serving("victim"), serving("target")], program),
+def three(vibe, folder, network_probe):
+    vibe.open(write_probe_app(folder / "three", [serving("web", 8080), serving("victim"), serving("target")], network_probe),
               name="three")
     return "three"
 
@@ -235,8 +230,8 @@ def test_not_even_raw_frames_make_a_service_another(vibe, three):
     web, victim, target = (addresses_of(vibe, three, name) for name in ("web", "victim", "target"))
     enter = ["nsenter", f"--net={namespace(vibe, three, 'web')}"]
     look = ["nsenter", f"--net={namespace(vibe, three, 'target')}", "ip", "-j", "neigh", "show"]
-    for whats in ([f"tcp,{victim[0]},{SERVICE_PORT}", f"tcp,{victim[1]},{SERVICE_PORT}"],):
-        assert all(outcome["outcome"] == "open" for outcome in attempts(vibe, three, whats, "target"))
+    whats = [f"tcp,{address},{SERVICE_PORT}" for address in victim]
+    assert all(outcome["outcome"] == "open" for outcome in attempts(vibe, three, whats, "target"))
 
     def known():
         return {entry["dst"]: entry["lladdr"] for entry in json.loads(run(*look)) if entry["dst"] in victim}
@@ -315,4 +310,5 @@ def test_networks_are_the_same_after_crashes_and_boots(vibe, online, three):
     assert picture(vibe) == before, "after a boot"
     for name in (online, three):
         vibe("stop", name)
-    assert picture(vibe)["services"] == {} and picture(vibe)["bridges"] == {}
+    left = picture(vibe)
+    assert left["services"] == {} and left["bridges"] == {}

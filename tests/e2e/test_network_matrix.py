@@ -1,12 +1,13 @@
 """Who reaches whom: every cell of the table in docs/network.md, tried from inside of services."""
 
 import re
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from network_world import (HOST4, HOST6, PUBLIC4, PUBLIC6, PUBLIC_PORT, SERVICE_PORT, Internet, Server, addresses_of,
-                           attempts, build_probe, gateways_of, run, serving, write_probe_app)
+                           attempts, gateways_of, run, serving, write_probe_app)
 from vibe_cli import REPOSITORY
 
 COLUMNS = [("tcp", 4), ("udp", 4), ("icmp", 4), ("tcp", 6), ("udp", 6), ("icmp", 6)]
@@ -31,18 +32,19 @@ class World:
     """Three projects: `one` without the internet, `online` with it, `other` to be aimed at; servers in the machine, on this
     computer, and on the internet."""
 
-    def __init__(self, vibe, folder):
-        self.vibe, self.folder, self.close_these = vibe, folder, []
-        self.program = build_probe(folder)
-        self.internet = self.closing(Internet(self.program))
-        self.closing(Server(self.program, HOST_PORT))
+    def __init__(self, vibe, folder, program, stack):
+        self.vibe, self.program = vibe, program
+        stack.enter_context(closing(Internet(program)))
+        stack.enter_context(closing(Server(program, HOST_PORT)))
         services = [serving("back"), serving("web", 8080, ports=[{"container": 8080}])]
         for name in ("one", "online", "other"):
             security = {"security": {"network": True}} if name == "online" else {}
-            vibe.open(write_probe_app(folder / name, services, self.program, **security), name=name)
+            vibe.open(write_probe_app(folder / name, services, program, **security), name=name)
+        self.back = {name: addresses_of(vibe, name, "back") for name in ("one", "online", "other")}
+        self.gateways = {name: gateways_of(vibe, name) for name in self.back}
         self.machine = f"/proc/{vibe.machine_init()}/ns/net"
         self.listening = self.machines_ports()
-        self.closing(Server(self.program, MACHINE_PORT, self.machine))
+        stack.enter_context(closing(Server(program, MACHINE_PORT, self.machine)))
         self.project_of = {"refused": "one", "granted": "online"}
         # A service's kernel lets nobody ping; here it is the firewall that is to be asked.
         for project in self.project_of.values():
@@ -50,16 +52,8 @@ class World:
             namespace = vibe.inside(f"/run/netns/vibe-{index}-1")
             run("nsenter", f"--net={namespace}", "sh", "-c", "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range")
 
-    def closing(self, thing):
-        self.close_these.append(thing)
-        return thing
-
-    def close(self):
-        while self.close_these:
-            self.close_these.pop().close()
-
     def bridge(self, project):
-        gateway = gateways_of(self.vibe, project)[0]
+        gateway = self.gateways[project][0]
         out = run("nsenter", f"--net={self.machine}", "ip", "-o", "-4", "addr")
         return next(line.split()[1] for line in out.splitlines() if f" {gateway}/" in line)
 
@@ -79,25 +73,21 @@ class World:
     def aims(self, target, network):
         """For each column what is tried; None where there is no such address."""
         project = self.project_of[network]
-        back4, back6 = addresses_of(self.vibe, project, "back")
-        other4, other6 = addresses_of(self.vibe, "other", "back")
-        own, others = gateways_of(self.vibe, project), gateways_of(self.vibe, "other")
 
         def at(four, six, port, protocols=("tcp", "udp", "icmp")):
             return [f"{protocol},{four if version == 4 else six},{port}"
                     if (four if version == 4 else six) and protocol in protocols else None for protocol, version in COLUMNS]
 
-        if target == "another project's published port, through `10.0.2.2`":
-            (web,) = [service for service in self.vibe.project("other")["services"] if service["name"] == "web"]
-            return at(GATEWAY4, None, web["ports"][0]["hostPort"], ("tcp",))
         return {
-            "a service of its project": lambda: at(back4, back6, SERVICE_PORT),
-            "the machine, at its project's gateway": lambda: at(*own, MACHINE_PORT),
+            "a service of its project": lambda: at(*self.back[project], SERVICE_PORT),
+            "the machine, at its project's gateway": lambda: at(*self.gateways[project], MACHINE_PORT),
             "the machine, at the uplink's own address": lambda: at(UPLINK4, None, MACHINE_PORT),
             "the machine, by link (`169.254.1.1`, `fe80::…%eth0`)":
                 lambda: at("169.254.1.1", f"{self.link_local(project)}%eth0", MACHINE_PORT),
-            "a service of another project": lambda: at(other4, other6, SERVICE_PORT),
-            "another project's gateway": lambda: at(*others, MACHINE_PORT),
+            "a service of another project": lambda: at(*self.back["other"], SERVICE_PORT),
+            "another project's gateway": lambda: at(*self.gateways["other"], MACHINE_PORT),
+            "another project's published port, through `10.0.2.2`":
+                lambda: at(GATEWAY4, None, self.vibe.service("other", "web")["ports"][0]["hostPort"], ("tcp",)),
             "this computer's loopback, through `10.0.2.2`": lambda: at(GATEWAY4, None, HOST_PORT),
             "this computer, at an address of its own": lambda: at(HOST4, HOST6, HOST_PORT),
             "cloud metadata (`169.254.169.254`, `fd00:ec2::254`)": lambda: at("169.254.169.254", "fd00:ec2::254", 80),
@@ -107,14 +97,9 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(vibe, tmp_path_factory):
-    world = World.__new__(World)
-    world.close_these = []
-    try:
-        world.__init__(vibe, tmp_path_factory.mktemp("matrix"))
-        yield world
-    finally:
-        world.close()
+def world(vibe, tmp_path_factory, network_probe):
+    with ExitStack() as stack:
+        yield World(vibe, tmp_path_factory.mktemp("matrix"), network_probe, stack)
 
 
 def verdict(outcome):
@@ -157,7 +142,7 @@ def test_every_port_that_the_machine_listens_on_is_out_of_reach(world, network):
     assert table()[PORTS, network] == ["no", "no", "–", "no", "no", "–"]
     ports = world.listening | {("tcp", MACHINE_PORT), ("udp", MACHINE_PORT)}
     aims = [f"{protocol},{address},{port}" for protocol, port in sorted(ports)
-            for address in (*gateways_of(world.vibe, world.project_of[network]), UPLINK4)]
+            for address in (*world.gateways[world.project_of[network]], UPLINK4)]
     wrong = [outcome for outcome in attempts(world.vibe, world.project_of[network], aims) if verdict(outcome) != "no"]
     assert not wrong
 
@@ -171,11 +156,10 @@ def test_the_servers_that_nobody_reaches_are_there(world):
     """A refusal proves nothing where nobody listens."""
     enter = ["nsenter", f"--net={world.machine}", str(world.program), "try"]
     out = run(*enter, *[f"{protocol},{address},{MACHINE_PORT}" for protocol in ("tcp", "udp")
-                        for address in (*gateways_of(world.vibe, "one"), UPLINK4)])
+                        for address in (*world.gateways["one"], UPLINK4)])
     out += run(*enter, f"tcp,{GATEWAY4},{HOST_PORT}", f"udp,{GATEWAY4},{HOST_PORT}", f"tcp,{PUBLIC4},{PUBLIC_PORT}")
     out += run(world.program, "try", f"tcp,{HOST4},{HOST_PORT}", f"tcp,{HOST6},{HOST_PORT}", f"udp,{PUBLIC6},{PUBLIC_PORT}")
-    four, six = addresses_of(world.vibe, "other", "back")
-    out += run(*enter, *[f"{protocol},{address},{SERVICE_PORT}" for protocol in ("tcp", "udp") for address in (four, six)])
+    out += run(*enter, *[f"{protocol},{address},{SERVICE_PORT}" for protocol in ("tcp", "udp") for address in world.back["other"]])
     assert out.count('"outcome": "open"') == len(out.splitlines()), out
 
 
@@ -187,6 +171,6 @@ def test_a_service_has_no_sockets_that_make_packets(world):
 
 def test_no_service_may_ping_by_itself(world):
     """Of a project whose kernel nobody told otherwise."""
-    four, six = addresses_of(world.vibe, "other", "back")
+    four, six = world.back["other"]
     for outcome in attempts(world.vibe, "other", [f"icmp,{four},0", f"icmp,{six},0"]):
         assert outcome["outcome"] == "forbidden", outcome

@@ -4,11 +4,10 @@ The programs lie in the app's files, with the libraries that they want; the imag
 import os
 import re
 import shutil
-import subprocess
 
 import pytest
 
-from network_world import addresses_of, build_probe, serving, write_probe_app
+from network_world import SOURCE, addresses_of, run, serving, write_probe_app
 from vibe_cli import probe
 
 GO = shutil.which("go") or ("/usr/local/go/bin/go" if os.path.exists("/usr/local/go/bin/go") else None)
@@ -74,16 +73,11 @@ NODE_SCRIPT = "require('dns').lookup(process.argv[1], {all: true}, (error, found
               "if (error) throw error; for (const {address} of found) console.log(address); })"
 
 
-def run(*words, **more):
-    subprocess.run([str(word) for word in words], check=True, capture_output=True, **more)
-
-
 def with_libraries(folder, program):
     """The program, its loader and its libraries in a folder of the app's; the words that run it there."""
     target = folder / "lib"
     target.mkdir(exist_ok=True)
-    listed = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
-    for path in re.findall(r"(/\S+) \(0x", listed):
+    for path in re.findall(r"(/\S+) \(0x", run("ldd", program)):
         shutil.copy(path, target)
     shutil.copy(program, folder)
     loader = next(path.name for path in target.iterdir() if path.name.startswith("ld-linux"))
@@ -106,7 +100,7 @@ def make_cares(folder):
 
 def make_musl(folder):
     run("musl-gcc", "-static", "-O1", "-idirafter", "/usr/include", "-idirafter", f"/usr/include/{os.uname().machine}-linux-gnu",
-        "-o", folder / "resolve_musl", os.path.join(os.path.dirname(__file__), "network_probe.c"))
+        "-o", folder / "resolve_musl", SOURCE)
     return ["/app/resolve_musl", "resolve"]
 
 
@@ -129,11 +123,11 @@ ONE_LINE = ("glibc", "node")
 
 
 @pytest.fixture(scope="module")
-def names(vibe, tmp_path_factory):
+def names(vibe, tmp_path_factory, network_probe):
     """The words that look a name up in the app, by kind."""
     folder = tmp_path_factory.mktemp("names")
     app = write_probe_app(folder / "app", [serving("web", 8080), serving("back", dependsOn=["web"]), serving("a-b--c", 9001)],
-                          build_probe(folder), security={"network": True})
+                          network_probe, security={"network": True})
     words = {kind: make(app) for kind, (make, possible) in KINDS.items() if possible()}
     vibe.open(app, name="names")
     return words
@@ -152,8 +146,8 @@ def test_a_service_is_found_by_its_name(vibe, names, kind, granted):
 
 
 @pytest.mark.skipif(not shutil.which("nginx", path="/usr/sbin:/usr/bin"), reason="there is no nginx on this computer")
-def test_nginx_finds_its_upstream_by_name(vibe, tmp_path):
-    app = write_probe_app(tmp_path / "proxy", [serving("web", 8080), serving("back")], build_probe(tmp_path))
+def test_nginx_finds_its_upstream_by_name(vibe, tmp_path, network_probe):
+    app = write_probe_app(tmp_path / "proxy", [serving("web", 8080), serving("back")], network_probe)
     nginx = with_libraries(app, shutil.which("nginx", path="/usr/sbin:/usr/bin"))
     (app / "nginx.conf").write_text("events {} daemon off; error_log stderr; pid /tmp/nginx.pid;\n"
                                     "stream { server { listen 8081; proxy_pass back:9000; } }\n")
@@ -162,11 +156,11 @@ def test_nginx_finds_its_upstream_by_name(vibe, tmp_path):
     assert "host not found" not in checked.stderr, checked.stderr
 
 
-def test_names_are_there_from_the_first_instant(vibe, tmp_path):
+def test_names_are_there_from_the_first_instant(vibe, tmp_path, network_probe):
     """A service that starts first finds the one that starts last, and itself."""
-    first = {**probe("first", []), "entrypoint": ["/app/network_probe"], "command": ["resolve", "last"], "restart": "no"}
+    first = probe("first", ["resolve", "last"], entrypoint=["/app/network_probe"], restart="no")
     app = write_probe_app(tmp_path / "order", [first, serving("last", dependsOn=["first"]), serving("web", 8080)],
-                          build_probe(tmp_path))
+                          network_probe)
     vibe.open(app, name="order")
     said = vibe("logs", "order", "-s", "first").split()
     assert addresses_of(vibe, "order", "last")[0] in said, said

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from network_world import (PUBLIC4, PUBLIC_PORT, SERVICE_PORT, Internet, Server, addresses_of, attempt, attempts, build_probe,
+from network_world import (PUBLIC4, PUBLIC_PORT, SERVICE_PORT, Internet, Server, addresses_of, attempt, attempts,
                            gateways_of, serving, write_probe_app)
 from vibe_cli import Vibe
 
@@ -16,17 +16,16 @@ GUEST, GATEWAY = "10.0.2.15", "10.0.2.2"
 
 
 @pytest.fixture(scope="module")
-def vm(tmp_path_factory):
+def vm(tmp_path_factory, network_probe):
     folder = tmp_path_factory.mktemp("vm")
-    program = build_probe(folder)
     home = Path(tempfile.mkdtemp(prefix="vibe-vm-"))
     cli = Vibe(home / "home", machine="qemu")
     cli.environment["VIBE_MACHINE_MEMORY"] = "1GiB"
-    internet = Internet(program)
-    host = Server(program, HOST_PORT)
+    internet = Internet(network_probe)
+    host = Server(network_probe, HOST_PORT)
     try:
         for name in ("one", "other"):
-            cli.open(write_probe_app(folder / name, [serving("back"), serving("web", 8080)], program, security={"network": True}),
+            cli.open(write_probe_app(folder / name, [serving("back"), serving("web", 8080)], network_probe, security={"network": True}),
                      name=name)
         yield cli
     finally:

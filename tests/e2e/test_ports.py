@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lossy import LossyRelay, SlowRelay
-from vibe_cli import BIN, eventually, get, probe, write_app
+from vibe_cli import BIN, eventually, free_port, get, probe, write_app
 
 PORT = 9000
 MIB = 1 << 20
@@ -305,11 +305,6 @@ def test_the_next_vibed_has_the_same_ports(vibe, app):
 
 
 # ---- chosen ports, and what is said about them ----
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
 
 def test_a_port_that_was_chosen_is_kept(vibe, app):
     chosen = free_port()

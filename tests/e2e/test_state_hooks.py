@@ -1,6 +1,5 @@
 """What a service does of its own before a snapshot and after a restore."""
 
-import os
 import signal
 import subprocess
 import time
@@ -151,7 +150,7 @@ def test_a_hook_after_the_restore_runs_though_the_supervisor_died(vibe, tmp_path
     with subprocess.Popen([BIN / "vibe", "restore", "killed", saved], env=vibe.environment,
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as restore:
         eventually(lambda: hook_processes(vibe, "/probe sleep 4"), timeout=30, what="the hook")
-        os.kill(*vibe.machine_processes("vibe-supervisor"), signal.SIGKILL)
+        vibe.kill("vibe-supervisor")
         restore.wait(timeout=60)
     assert is_marked(vibe, project)
     eventually(lambda: not is_marked(vibe, project), timeout=60, what="the hook's second run")

@@ -65,6 +65,12 @@ def probe(name="web", args=("serve", "8080"), **more):
     return {"name": name, "image": "vibe-examples/probe:latest", "command": list(args), **more}
 
 
+def free_port():
+    """A TCP port of 127.0.0.1 that nobody has now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
 def _words(pid):
     """The command line of a process; one empty word when it has ended."""
     try:

@@ -90,6 +90,17 @@ class PortForwarderTest : public ::testing::Test {
     return ports[0].host_port;
   }
 
+  void EchoesTwentyTimes(const std::string& service) {
+    const uint16_t port = ReserveOne(service);
+    ASSERT_TRUE(forwarder_.Open("p").ok());
+    for (int i = 0; i < 20; ++i) {
+      const UniqueFd client = Connect(port);
+      ASSERT_EQ(::write(client.get(), "hello", 5), 5);
+      ::shutdown(client.get(), SHUT_WR);
+      ASSERT_EQ(ReadAll(client, 100), "hello") << i;
+    }
+  }
+
   const TempDir dir_;
   ScriptedSupervisor supervisor_;
   ScriptedMachine machine_;
@@ -218,25 +229,11 @@ TEST_F(PortForwarderTest, IsOnBothLoopbackAddresses) {
 }
 
 TEST_F(PortForwarderTest, ASocketThatTheMachineGivesIsTheConnection) {
-  const uint16_t port = ReserveOne("given");
-  ASSERT_TRUE(forwarder_.Open("p").ok());
-  for (int i = 0; i < 20; ++i) {
-    const UniqueFd client = Connect(port);
-    ASSERT_EQ(::write(client.get(), "hello", 5), 5);
-    ::shutdown(client.get(), SHUT_WR);
-    ASSERT_EQ(ReadAll(client, 100), "hello") << i;
-  }
+  EchoesTwentyTimes("given");
 }
 
 TEST_F(PortForwarderTest, AStreamThatEndedWhileItWaitedIsDialledAgain) {
-  const uint16_t port = ReserveOne("once");
-  ASSERT_TRUE(forwarder_.Open("p").ok());
-  for (int i = 0; i < 20; ++i) {
-    const UniqueFd client = Connect(port);
-    ASSERT_EQ(::write(client.get(), "hello", 5), 5);
-    ::shutdown(client.get(), SHUT_WR);
-    ASSERT_EQ(ReadAll(client, 100), "hello") << i;
-  }
+  EchoesTwentyTimes("once");
 }
 
 TEST_F(PortForwarderTest, DatagramsGoThereAndBackToTheirOwnClient) {

@@ -140,12 +140,7 @@ TEST_F(MachineTest, AHungMachineIsForcedDownAndBroughtBack) {
 
 TEST_F(MachineTest, AMachineThatIsHeldForRoomSaysSoAndGoesOnByItself) {
   ASSERT_TRUE(machine().EnsureReady().ok());
-  {
-    absl::MutexLock lock(&backend_->mutex);
-    backend_->hindrance = "the disk is full";
-    backend_->held = true;
-    backend_->answers = false;
-  }
+  backend_->Hold();
   ASSERT_TRUE(Becomes(MachineState::kPaused));
   EXPECT_NE(machine().status().error.find("the disk is full"), std::string::npos);
   const absl::Status asked = machine().EnsureReady();
@@ -156,10 +151,7 @@ TEST_F(MachineTest, AMachineThatIsHeldForRoomSaysSoAndGoesOnByItself) {
            before + 2 * options_.missed_heartbeats;
   }));
   EXPECT_EQ(backend_->Count(&ScriptedMachine::kills), 0) << "a machine that only waits was killed";
-  {
-    absl::MutexLock lock(&backend_->mutex);
-    backend_->hindrance.clear();
-  }
+  backend_->GiveRoom();
   EXPECT_TRUE(Becomes(MachineState::kReady));
   EXPECT_EQ(machine().status().error, "");
   EXPECT_EQ(machine().status().recoveries, 0);
@@ -179,22 +171,14 @@ TEST_F(MachineTest, ANewVibedFindsAHeldMachineAndLeavesItAlone) {
   ASSERT_TRUE(Becomes(MachineState::kPaused));
   absl::SleepFor(options_.boot_timeout * 3);
   EXPECT_EQ(backend_->Count(&ScriptedMachine::kills), 0) << "a machine that only waits was killed";
-  {
-    absl::MutexLock lock(&backend_->mutex);
-    backend_->hindrance.clear();
-  }
+  backend_->GiveRoom();
   EXPECT_TRUE(Becomes(MachineState::kReady));
   EXPECT_EQ(backend_->Count(&ScriptedMachine::kills), 0);
 }
 
 TEST_F(MachineTest, AMachineThatIsHeldIsStoppedWithoutBeingAsked) {
   ASSERT_TRUE(machine().EnsureReady().ok());
-  {
-    absl::MutexLock lock(&backend_->mutex);
-    backend_->hindrance = "the disk is full";
-    backend_->held = true;
-    backend_->answers = false;
-  }
+  backend_->Hold();
   ASSERT_TRUE(Becomes(MachineState::kPaused));
   bool asked = false;
   EXPECT_TRUE(machine()
@@ -241,10 +225,7 @@ TEST_F(MachineTest, WhatWaitsForRoomAndIsStoppedStaysStopped) {
   }
   ASSERT_TRUE(Becomes(MachineState::kError));
   ASSERT_TRUE(machine().Stop({}).ok());
-  {
-    absl::MutexLock lock(&backend_->mutex);
-    backend_->hindrance.clear();
-  }
+  backend_->GiveRoom();
   absl::SleepFor(options_.heartbeat * 5);
   EXPECT_EQ(machine().status().state, MachineState::kStopped);
   EXPECT_EQ(backend_->Count(&ScriptedMachine::starts), 1);

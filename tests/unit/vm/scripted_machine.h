@@ -95,6 +95,17 @@ class ScriptedMachine : public VirtualMachine {
     absl::MutexLock lock(&mutex);
     answers = yes;
   }
+  // As a machine is that its hypervisor stopped since the disk is full.
+  void Hold() {
+    absl::MutexLock lock(&mutex);
+    hindrance = "the disk is full";
+    held = true;
+    answers = false;
+  }
+  void GiveRoom() {
+    absl::MutexLock lock(&mutex);
+    hindrance.clear();
+  }
   // What Machine::Probe asks.
   absl::Status Health() const {
     absl::MutexLock lock(&mutex);
