@@ -172,7 +172,8 @@ class Vibe:
         return next((int(child) for child in children if _words(child)[0].endswith("vibe-native-init")), None)
 
     def machine_processes(self, program=None):
-        """pid to command line of what runs in the machine and its containers, or of one program there."""
+        """pid to command line of what runs in the machine and its containers, or of one program there; without what that
+        program started of itself, as the supervisor does to look into a database."""
         init = self.machine_init()
         if init is None:
             return {}
@@ -184,12 +185,12 @@ class Vibe:
                     children.setdefault(parent, []).append(int(entry.name))
             except OSError:
                 continue  # it ended just now
-        found, left = {}, [init]
+        found, left = {}, [(init, None)]
         while left:
-            pid = left.pop()
-            left += children.get(pid, [])
+            pid, parent = left.pop()
+            left += [(child, pid) for child in children.get(pid, [])]
             words = _words(pid)
-            if program is None or os.path.basename(words[0]) == program:
+            if program is None or (os.path.basename(words[0]) == program and parent not in found):
                 found[pid] = " ".join(words)
         return found
 
