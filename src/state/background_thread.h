@@ -8,4 +8,18 @@ namespace vibe::state {
 // locks of the file system at times.
 void GiveWay();
 
+// While one exists, an app stands still for a snapshot, or is about to: no background thread of
+// this process reads from the disk that the app waits for.
+class QuietDisk {
+ public:
+  QuietDisk();
+  ~QuietDisk();
+  QuietDisk(const QuietDisk&) = delete;
+  QuietDisk& operator=(const QuietDisk&) = delete;
+};
+
+// Returns when there is none, or after two seconds: a disk that hangs must not be waited for.
+// Called between two small pieces of work.
+void AwaitTurn();
+
 }  // namespace vibe::state

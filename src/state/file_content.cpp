@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "state/background_thread.h"
 #include "state/digest_encoder.h"
 
 namespace vibe::state {
@@ -54,6 +55,7 @@ absl::StatusOr<std::string> DigestContent(int fd, uint64_t size, const std::stop
     if (stop.stop_requested()) {
       return absl::CancelledError("stopped");
     }
+    AwaitTurn();
     const off_t data = ::lseek(fd, static_cast<off_t>(position), SEEK_DATA);
     if (data < 0 && errno == ENXIO) {
       break;  // a hole up to the end

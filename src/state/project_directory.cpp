@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "state/fault.h"
 #include "state/files_at.h"
+#include "state/staged_removal.h"
 #include "state/subvolume.h"
 
 namespace vibe::state {
@@ -136,7 +137,7 @@ absl::Status ProjectDirectory::RemoveStaged(const std::string& name) const {
   if (!staging.ok()) {
     return absl::IsNotFound(staging.status()) ? absl::OkStatus() : staging.status();
   }
-  VIBE_RETURN_IF_ERROR(RemoveAt(staging->get(), name));
+  VIBE_RETURN_IF_ERROR(RemoveStagedAt(staging->get(), name));
   return SyncAt(staging->get());
 }
 

@@ -51,6 +51,9 @@ absl::Status DestroyProjectState(const fs::path& directory) {
   if (!project.valid()) {
     return errno == ENOENT ? absl::OkStatus() : ErrnoError(errno, "open " + directory.string());
   }
+  // No log of these folders may be left of the time before: a power cut would find it, and Linux
+  // does not replay one of a folder that has lost a subvolume since (staged_removal.cpp).
+  VIBE_RETURN_IF_ERROR(state::CommitFilesystem(project.get()));
   VIBE_RETURN_IF_ERROR(DestroyIfSubvolume(project, "current"));
   // A snapshot's subvolume is in a folder of its own; what is staged may be either.
   for (const char* part : {"snapshots", "staging"}) {

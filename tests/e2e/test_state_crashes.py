@@ -109,8 +109,9 @@ class Crashes:
         return {snapshot["id"]: snapshot for snapshot in self.vibe.json("snapshots", NAME)["snapshots"]}
 
     def save(self):
-        saved = self.vibe.json("save", NAME, "--label", f"content={self.number}")
-        self.acknowledged[saved["id"]] = self.number
+        number = self.number_now()  # that of a restore, maybe
+        saved = self.vibe.json("save", NAME, "--label", f"content={number}")
+        self.acknowledged[saved["id"]] = number
 
     def words_for(self, what):
         """The command, and what is so when it succeeds."""

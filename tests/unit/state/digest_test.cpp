@@ -9,15 +9,19 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <future>
+#include <optional>
 #include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/random.h"
 #include "base/unique_fd.h"
+#include "state/background_thread.h"
 
 namespace vibe::state {
 namespace {
@@ -229,6 +233,16 @@ TEST_F(Digest, CanBeStopped) {
   source.request_stop();
   const UniqueFd fd(::open(a.c_str(), O_RDONLY | O_DIRECTORY));
   EXPECT_TRUE(absl::IsCancelled(DigestTree(fd.get(), source.get_token()).status()));
+}
+
+TEST_F(Digest, ReadsNothingWhileAnAppStandsStill) {
+  const fs::path folder = Folder("a");
+  Write(folder / "file", "content");
+  std::optional<QuietDisk> quiet(std::in_place);
+  std::future<std::string> digest = std::async(std::launch::async, [&] { return Text(folder); });
+  EXPECT_EQ(digest.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+  quiet.reset();
+  EXPECT_EQ(digest.wait_for(std::chrono::seconds(1)), std::future_status::ready);
 }
 
 TEST_F(Digest, AStateHasOneForEachVolume) {
