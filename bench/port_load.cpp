@@ -5,8 +5,7 @@
 //        port-load connects ADDRESS PORT AT_ONCE SECONDS          connections per second, a byte each way on each
 //        port-load udp ADDRESS PORT ROUNDS                        µs of a datagram's round trip: p50 and p99
 // clang-format on
-// Each prints one line of numbers. An ADDRESS is one of IPv4. A connection begins with the
-// environment's PORT_LOAD_PREAMBLE, answered by "OK" and a newline, when there is one.
+// Each prints one line of numbers. An ADDRESS is one of IPv4.
 #include "port_load.h"
 
 #include <arpa/inet.h>
@@ -52,12 +51,6 @@ using Clock = std::chrono::steady_clock;
 constexpr size_t kBlock = 256 << 10;
 constexpr int kMessage = 64;
 
-const std::string& Preamble() {
-  static const char* given = std::getenv("PORT_LOAD_PREAMBLE");
-  static const std::string preamble = given == nullptr ? "" : given;
-  return preamble;
-}
-
 int Connect(const sockaddr_in& target, int type = SOCK_STREAM) {
   const int fd = ::socket(AF_INET, type | SOCK_CLOEXEC, 0);
   if (fd < 0 || ::connect(fd, reinterpret_cast<const sockaddr*>(&target), sizeof target) != 0) {
@@ -66,13 +59,6 @@ int Connect(const sockaddr_in& target, int type = SOCK_STREAM) {
   if (type == SOCK_STREAM) {
     const int on = 1;
     ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    std::array<char, 3> ok{};
-    if (!Preamble().empty() &&
-        (::send(fd, Preamble().data(), Preamble().size(), 0) !=
-             static_cast<ssize_t>(Preamble().size()) ||
-         ::recv(fd, ok.data(), ok.size(), MSG_WAITALL) != static_cast<ssize_t>(ok.size()))) {
-      Fail("the preamble");
-    }
   }
   return fd;
 }
@@ -201,9 +187,7 @@ class Connector {
   // Whether it was the connection's end; then the next one is begun.
   bool Go(int fd, uint32_t what) {
     if ((what & EPOLLOUT) != 0) {
-      const std::string words = Preamble() + "c";
-      if (::send(fd, words.data(), words.size(), MSG_NOSIGNAL) !=
-          static_cast<ssize_t>(words.size())) {
+      if (::send(fd, "c", 1, MSG_NOSIGNAL) != 1) {
         Fail("a connection");
       }
       epoll_event event{};
@@ -221,7 +205,7 @@ class Connector {
       heard_[fd] += static_cast<size_t>(count);
       return false;
     }
-    if (std::exchange(heard_[fd], 0) != (Preamble().empty() ? 1 : 4)) {
+    if (std::exchange(heard_[fd], 0) != 1) {
       errno = EPROTO;
       Fail("a connection that ended without its answer");
     }

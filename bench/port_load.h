@@ -5,6 +5,7 @@
 //   c  sends back one byte and closes first, as HTTP/1.0 does
 //   d  sends until the client closes
 //   u  takes all until the client ends its sending, then sends how many bytes it were: 8 bytes, little-endian
+//   s  ends its sending, takes all, and prints how that went: "ended after N bytes" or "reset after N bytes"
 //   h  takes nothing more, and keeps the connection
 //   r  resets the connection
 // On UDP the server of the same port sends every datagram back.

@@ -74,6 +74,19 @@ void Upload(int fd) {
   ::close(fd);
 }
 
+void EndAndTake(int fd) {
+  ::shutdown(fd, SHUT_WR);
+  std::vector<char> block(kBlock);
+  unsigned long long total = 0;
+  ssize_t count = 0;
+  while ((count = ::recv(fd, block.data(), block.size(), 0)) > 0) {
+    total += static_cast<unsigned long long>(count);
+  }
+  std::printf("%s after %llu bytes\n", count == 0 ? "ended" : "reset", total);
+  std::fflush(stdout);
+  ::close(fd);
+}
+
 void EchoSlowly(int fd, std::string bytes) {
   std::vector<char> block(kBlock);
   while (::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL) ==
@@ -157,6 +170,9 @@ class Server {
         return;
       case 'u':
         Hand(fd, Upload);
+        return;
+      case 's':
+        Hand(fd, EndAndTake);
         return;
       case 'h':
         ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);

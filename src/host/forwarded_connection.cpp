@@ -16,6 +16,7 @@
 
 #include "absl/strings/string_view.h"
 #include "base/descriptor.h"
+#include "relay/framed_relay.h"
 #include "relay/stream_socket.h"
 #include "spdlog/spdlog.h"
 
@@ -142,7 +143,7 @@ class OpeningStream : public std::enable_shared_from_this<OpeningStream> {
     timer_.async_wait([self = shared_from_this()](const error_code&) { self->Dial(); });
   }
 
-  void Finish(absl::StatusOr<UniqueFd> result) {
+  void Finish(absl::StatusOr<Way> result) {
     timer_.cancel();
     if (stream_ != nullptr) {
       std::exchange(stream_, nullptr)->Close();
@@ -190,11 +191,11 @@ class OpeningStream : public std::enable_shared_from_this<OpeningStream> {
     const absl::string_view answer(answer_.data(), said_);
     if (answer == relay::kOk) {
       UniqueFd fd = std::exchange(stream_, nullptr)->Release();
-      Finish(fd.valid() ? absl::StatusOr<UniqueFd>(std::move(fd))
+      Finish(fd.valid() ? absl::StatusOr<Way>(Way{std::move(fd), true})
                         : absl::InternalError("a stream cannot be taken over"));
     } else if (answer == relay::kDescriptor && descriptor_.valid()) {
       lane_.Keep(std::exchange(stream_, nullptr));
-      Finish(std::move(descriptor_));
+      Finish(Way{std::move(descriptor_)});
     } else {
       Finish(absl::UnavailableError("the service does not answer"));
     }
@@ -243,22 +244,36 @@ void ForwardLane::Drop(const IdleStream* stream) {
   std::erase_if(idle_, [&](const auto& idle) { return idle.get() == stream; });
 }
 
-void ForwardConnection(ForwardLane& lane, UniqueFd client, const relay::StreamHeader& target,
-                       std::shared_ptr<relay::Traffic> traffic, std::function<void()> done) {
+EndConnection ForwardConnection(ForwardLane& lane, UniqueFd client,
+                                const relay::StreamHeader& target,
+                                std::shared_ptr<relay::Traffic> traffic,
+                                std::function<void()> done) {
+  struct Connection {
+    UniqueFd client;  // until it is relayed, or has been ended
+    relay::EndRelay end;
+  };
   // Small answers must not wait for an acknowledgement.
   const int on = 1;
   ::setsockopt(client.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  lane.Open(target, [&lane, held = std::make_shared<UniqueFd>(std::move(client)),
-                     traffic = std::move(traffic),
-                     done = std::move(done)](absl::StatusOr<UniqueFd> machine) mutable {
-    if (!machine.ok()) {
-      relay::ResetAndClose(std::move(*held));
+  const auto connection = std::make_shared<Connection>(Connection{std::move(client), nullptr});
+  lane.Open(target, [&lane, connection, traffic = std::move(traffic),
+                     done = std::move(done)](absl::StatusOr<Way> machine) mutable {
+    if (!machine.ok() || !connection->client.valid()) {
+      relay::ResetAndClose(std::move(connection->client));
+      relay::ResetAndClose(machine.ok() ? std::move(machine->fd) : UniqueFd());
       done();
       return;
     }
-    relay::StartRelay(lane.io(), std::move(*held), *std::move(machine), std::move(traffic),
-                      std::move(done));
+    const auto start = machine->framed ? relay::StartFramedRelay : relay::StartRelay;
+    connection->end = start(lane.io(), std::move(connection->client), std::move(machine->fd),
+                            std::move(traffic), std::move(done));
   });
+  return [connection] {
+    relay::ResetAndClose(std::move(connection->client));
+    if (connection->end) {
+      connection->end();
+    }
+  };
 }
 
 }  // namespace vibe::host

@@ -1,5 +1,5 @@
-// Ways into the machine for forwarded connections: dials, names the target, and gives the stream
-// whose bytes are the service's.
+// Ways into the machine for forwarded connections: dials, names the target, and gives the stream or
+// socket that leads to the service.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -17,13 +17,18 @@ namespace vibe::host {
 
 class IdleStream;
 
+struct Way {
+  UniqueFd fd;
+  bool framed = false;  // a stream with frames or datagrams; else the connection's own socket
+};
+
 // One for each thread that carries connections; used by that thread only. It outlives the
 // io_context's last handler. Streams that the machine keeps open for the next connection
 // (relay/stream_header.h) wait here.
 class ForwardLane {
  public:
   using Dial = std::function<absl::StatusOr<UniqueFd>()>;
-  using Opened = std::function<void(absl::StatusOr<UniqueFd>)>;
+  using Opened = std::function<void(absl::StatusOr<Way>)>;
 
   // Dialling may block, and is left to `dialers`.
   ForwardLane(boost::asio::io_context& io, boost::asio::thread_pool& dialers, const Dial& dial);
@@ -31,7 +36,7 @@ class ForwardLane {
 
   boost::asio::io_context& io() { return io_; }
 
-  // Calls `opened` on the lane's thread with a connected socket or stream. A machine that does not
+  // Calls `opened` on the lane's thread with what is connected. A machine that does not
   // answer is dialled again for 10 s: its supervisor may be coming back.
   void Open(const relay::StreamHeader& target, Opened opened);
 
@@ -49,10 +54,15 @@ class ForwardLane {
   std::vector<std::shared_ptr<IdleStream>> idle_;
 };
 
+// Ends one connection now: both sides are reset. On the lane's thread; harmless after its end.
+using EndConnection = std::function<void()>;
+
 // Opens a way to the target and relays `client` to it; resets the client when there is none. `done`
 // is called once, at the connection's end, on the lane's thread, unless its context is destroyed
-// first.
-void ForwardConnection(ForwardLane& lane, UniqueFd client, const relay::StreamHeader& target,
-                       std::shared_ptr<relay::Traffic> traffic, std::function<void()> done);
+// first; never before this returns.
+EndConnection ForwardConnection(ForwardLane& lane, UniqueFd client,
+                                const relay::StreamHeader& target,
+                                std::shared_ptr<relay::Traffic> traffic,
+                                std::function<void()> done);
 
 }  // namespace vibe::host

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <future>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -34,12 +35,13 @@ constexpr int kReadsPerTurn = 64;
 
 constexpr size_t kBufferBytes = 64 << 10;  // more than any datagram has
 
+// Of the thread; not the array itself, which every thread of the program would have.
 char* Buffer() {
-  static thread_local char buffer[kBufferBytes];
-  return buffer;
+  static thread_local const std::unique_ptr<char[]> buffer(new char[kBufferBytes]);
+  return buffer.get();
 }
 
-// All but Open and Close is the lane's.
+// All but Open, Close and End is the lane's.
 class DatagramListener : public PortListener,
                          public std::enable_shared_from_this<DatagramListener> {
  public:
@@ -56,7 +58,8 @@ class DatagramListener : public PortListener,
   absl::Status Open() override {
     for (const UniqueFd* fd : {&sockets_.ipv4, &sockets_.ipv6}) {
       // What came before the service answered was sent to nobody.
-      while (fd->valid() && ::recv(fd->get(), Buffer(), kBufferBytes, MSG_DONTWAIT) >= 0) {
+      char dropped;
+      while (fd->valid() && ::recv(fd->get(), &dropped, 1, MSG_DONTWAIT) >= 0) {
       }
     }
     asio::post(lane_.io(), [self = shared_from_this()] {
@@ -83,6 +86,8 @@ class DatagramListener : public PortListener,
     });
     closed.get_future().wait();
   }
+
+  void End() override { Close(); }
 
  private:
   struct Flow {
@@ -172,7 +177,7 @@ class DatagramListener : public PortListener,
   }
 
   void Begin(const std::string& key, uint64_t number) {
-    lane_.Open(target_, [self = shared_from_this(), key, number](absl::StatusOr<UniqueFd> machine) {
+    lane_.Open(target_, [self = shared_from_this(), key, number](absl::StatusOr<Way> machine) {
       const auto found = self->Find(key, number);
       if (found == self->flows_.end()) {
         return;
@@ -184,7 +189,7 @@ class DatagramListener : public PortListener,
       Flow& flow = found->second;
       flow.stream = std::make_shared<relay::DatagramStream>(self->lane_.io());
       flow.stream->Start(
-          *std::move(machine),
+          std::move(machine->fd),
           [self, key, number](absl::string_view datagram) { self->Answer(key, number, datagram); },
           [self, key, number] {
             if (const auto ended = self->Find(key, number); ended != self->flows_.end()) {

@@ -175,7 +175,7 @@ absl::Status PortForwarder::Reserve(const std::string& project_id,
       return SamePort(port, held.port) && port.host_port == held.port.host_port;
     });
   });
-  std::for_each(unwanted, old.end(), [](const Impl::Held& held) { held.listener->Close(); });
+  std::for_each(unwanted, old.end(), [](const Impl::Held& held) { held.listener->End(); });
   old.erase(unwanted, old.end());
   std::move(taken.begin(), taken.end(), std::back_inserter(old));
   return absl::OkStatus();

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <chrono>
 #include <future>
+#include <map>
 #include <utility>
 
 #include "base/status.h"
@@ -39,12 +40,17 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
     asio::post(lane_.io(), [self = shared_from_this()] { self->Wait(); });
   }
 
-  void Close() {
+  void Close(bool end_connections) {
     std::promise<void> closed;
-    asio::post(lane_.io(), [this, &closed] {
+    asio::post(lane_.io(), [this, end_connections, &closed] {
       error_code ignored;
       listener_.close(ignored);
       timer_.cancel();
+      if (end_connections) {
+        for (const auto& [number, end] : std::exchange(connections_, {})) {
+          end();
+        }
+      }
       closed.set_value();
     });
     closed.get_future().wait();
@@ -95,11 +101,14 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
     }
     ++counters_->connections;
     ++counters_->open;
-    ForwardConnection(lane_, std::move(client), target_, {counters_, &counters_->traffic},
-                      [&lanes = lanes_, counters = counters_] {
-                        --counters->open;
-                        --lanes.connections;
-                      });
+    const uint64_t number = ++numbers_;
+    connections_[number] =
+        ForwardConnection(lane_, std::move(client), target_, {counters_, &counters_->traffic},
+                          [self = shared_from_this(), number] {
+                            self->connections_.erase(number);
+                            --self->counters_->open;
+                            --self->lanes_.connections;
+                          });
   }
 
   PortLanes& lanes_;
@@ -108,6 +117,8 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
   asio::steady_timer timer_;
   const relay::StreamHeader target_;
   const std::shared_ptr<PortCounters> counters_;
+  std::map<uint64_t, EndConnection> connections_;
+  uint64_t numbers_ = 0;
 };
 
 class TcpListener : public PortListener {
@@ -139,15 +150,18 @@ class TcpListener : public PortListener {
     return absl::OkStatus();
   }
 
-  void Close() override {
+  void Close() override { Close(false); }
+  void End() override { Close(true); }
+
+ private:
+  void Close(bool end_connections) {
     sockets_ = {};
     for (const auto& acceptor : acceptors_) {
-      acceptor->Close();
+      acceptor->Close(end_connections);
     }
     acceptors_.clear();
   }
 
- private:
   PortLanes& lanes_;
   PortSockets sockets_;
   const relay::StreamHeader target_;

@@ -34,7 +34,10 @@ class PortListener {
  public:
   virtual ~PortListener() = default;
   virtual absl::Status Open() = 0;  // once
-  virtual void Close() = 0;         // returns when the port is free
+  // Return when the port is free. Flows of UDP end with it; connections of TCP go on until either
+  // side ends them (Close), or are reset (End).
+  virtual void Close() = 0;
+  virtual void End() = 0;
 };
 
 std::shared_ptr<PortListener> MakePortListener(PortLanes& lanes, PortSockets sockets,

@@ -2,6 +2,7 @@
 
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
+#include <memory>
 #include <utility>
 
 namespace vibe::relay {
@@ -33,10 +34,11 @@ void DatagramStream::Start(UniqueFd stream, Sink sink, std::function<void()> end
 }
 
 void DatagramStream::Hear() {
+  // Not the array itself: every thread of the program would have one.
+  static thread_local const std::unique_ptr<char[]> scratch(new char[kReadBytes]);
   for (int reads = 0; open_ && reads < kReadsPerTurn; ++reads) {
-    static thread_local char scratch[kReadBytes];
     error_code error;
-    in_.append(scratch, socket_.read_some(asio::buffer(scratch), error));
+    in_.append(scratch.get(), socket_.read_some(asio::buffer(scratch.get(), kReadBytes), error));
     if (WouldBlock(error)) {
       break;
     }

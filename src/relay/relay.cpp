@@ -23,15 +23,6 @@ using boost::system::error_code;
 // One direction moves this much before it lets other connections run.
 constexpr size_t kBytesPerTurn = 1 << 20;
 
-bool CanReset(sa_family_t family) {
-  return family == AF_INET || family == AF_INET6;
-}
-
-void LingerZero(int fd) {
-  const linger now{1, 0};
-  ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-}
-
 // A unix socket has no reset: a peer that died looks like one that ended its sending. Linux tells
 // them apart, since only a full close hangs up both directions.
 bool PeerIsGone(int fd, sa_family_t family) {
@@ -43,13 +34,6 @@ bool PeerIsGone(int fd, sa_family_t family) {
   (void)family;
   return false;
 #endif
-}
-
-// What a thread reads into first: a direction has a buffer of its own only while the other side
-// does not take what came.
-char* Scratch() {
-  static thread_local std::unique_ptr<char[]> scratch(new char[kBufferBytes]);
-  return scratch.get();
 }
 
 // All of it happens on the context's one thread.
@@ -69,6 +53,8 @@ class Pair : public std::enable_shared_from_this<Pair> {
     Pump(0);
     Pump(1);
   }
+
+  void End() { Abort(); }
 
  private:
   // A socket, and the direction that starts at it.
@@ -211,8 +197,8 @@ class Pair : public std::enable_shared_from_this<Pair> {
 
   void Abort() {
     for (Side& side : sides_) {
-      if (!closed_ && side.socket.is_open() && CanReset(side.family)) {
-        LingerZero(side.socket.native_handle());
+      if (!closed_ && side.socket.is_open()) {
+        ResetOnClose(side.socket.native_handle());
       }
     }
     Close();
@@ -241,15 +227,20 @@ class Pair : public std::enable_shared_from_this<Pair> {
 
 }  // namespace
 
-void StartRelay(asio::io_context& context, UniqueFd a, UniqueFd b, std::shared_ptr<Traffic> traffic,
-                std::function<void()> done) {
-  std::make_shared<Pair>(context, std::move(traffic), std::move(done))
-      ->Start(std::move(a), std::move(b));
+EndRelay StartRelay(asio::io_context& context, UniqueFd a, UniqueFd b,
+                    std::shared_ptr<Traffic> traffic, std::function<void()> done) {
+  const auto pair = std::make_shared<Pair>(context, std::move(traffic), std::move(done));
+  pair->Start(std::move(a), std::move(b));
+  return [weak = std::weak_ptr<Pair>(pair)] {
+    if (const auto still = weak.lock()) {
+      still->End();
+    }
+  };
 }
 
 void ResetAndClose(UniqueFd fd) {
-  if (fd.valid() && CanReset(FamilyOf(fd.get()))) {
-    LingerZero(fd.get());
+  if (fd.valid()) {
+    ResetOnClose(fd.get());
   }
 }
 

@@ -28,12 +28,15 @@ struct Traffic {
   std::atomic<uint64_t> from_a{0}, from_b{0};
 };
 
+// Ends one relay now: both sides are reset. On the context's thread; harmless after its end.
+using EndRelay = std::function<void()>;
+
 // Takes both fds and starts; returns at once. `context` is run by one thread, and this is called
 // from a handler of it or before it runs. `traffic` may be null. `done` (may be empty) is called
 // once, on that thread, after both fds are closed. Destroying the context closes what is still open
 // without calling `done`.
-void StartRelay(boost::asio::io_context& context, UniqueFd a, UniqueFd b,
-                std::shared_ptr<Traffic> traffic, std::function<void()> done = {});
+EndRelay StartRelay(boost::asio::io_context& context, UniqueFd a, UniqueFd b,
+                    std::shared_ptr<Traffic> traffic, std::function<void()> done = {});
 
 // Closes a connected socket so that a TCP peer sees a reset and not the end of the stream.
 void ResetAndClose(UniqueFd fd);

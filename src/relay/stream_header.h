@@ -2,8 +2,8 @@
 //   "CONNECT <project id> <service> <port>\n"    a TCP connection
 //   "DATAGRAMS <project id> <service> <port>\n"  a flow of UDP datagrams
 // The machine answers with one line:
-//   "OK\n"             bytes flow both ways on this stream: those of the connection, or datagrams
-//                      as in relay/datagram_stream.h
+//   "OK\n"             the connection's bytes flow both ways on this stream in frames, as in
+//                      relay/frame.h, or datagrams do as in relay/datagram_stream.h
 //   "FD\n"             the connection's own socket comes along (SCM_RIGHTS), and this stream is
 //                      ready for the host's next line. Only to CONNECT, and only where host and
 //                      machine share a kernel: the stream is a unix socket then

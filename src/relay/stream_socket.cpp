@@ -1,6 +1,7 @@
 #include "relay/stream_socket.h"
 
 #include <boost/asio/error.hpp>
+#include <memory>
 
 namespace vibe::relay {
 
@@ -23,6 +24,20 @@ boost::system::error_code Assign(StreamSocket& socket, UniqueFd fd) {
 
 bool WouldBlock(const boost::system::error_code& error) {
   return error == boost::asio::error::would_block || error == boost::asio::error::try_again;
+}
+
+void ResetOnClose(int fd) {
+  const sa_family_t family = FamilyOf(fd);
+  if (family == AF_INET || family == AF_INET6) {
+    const linger now{1, 0};
+    ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+  }
+}
+
+char* Scratch() {
+  // Not the array itself: every thread of the program would have one.
+  static thread_local const std::unique_ptr<char[]> scratch(new char[kScratchBytes]);
+  return scratch.get();
 }
 
 }  // namespace vibe::relay

@@ -6,6 +6,7 @@
 
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/system/error_code.hpp>
+#include <cstddef>
 
 #include "base/unique_fd.h"
 
@@ -20,5 +21,14 @@ boost::system::error_code Assign(StreamSocket& socket, UniqueFd fd);
 
 // What a socket that does not block says when there is nothing to do now.
 bool WouldBlock(const boost::system::error_code& error);
+
+// When it is closed next, its peer sees a reset and not the end of the stream, if the family has
+// such a thing.
+void ResetOnClose(int fd);
+
+// What a thread reads into first: a direction has a buffer of its own only while the other side
+// does not take what came.
+inline constexpr size_t kScratchBytes = (256 << 10) + 64;
+char* Scratch();
 
 }  // namespace vibe::relay

@@ -21,8 +21,8 @@
 #include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "base/descriptor.h"
+#include "relay/framed_relay.h"
 #include "relay/io_threads.h"
-#include "relay/relay.h"
 #include "relay/stream_socket.h"
 #include "spdlog/spdlog.h"
 #include "supervisor/forward_datagrams.h"
@@ -268,8 +268,8 @@ class Forward : public std::enable_shared_from_this<Forward> {
     error_code error;
     UniqueFd host(host_.release(error));
     handed_over_ = true;
-    relay::StartRelay(context_, std::move(host), std::move(service_), nullptr,
-                      [count = count_] { --*count; });
+    relay::StartFramedRelay(context_, std::move(service_), std::move(host), nullptr,
+                            [count = count_] { --*count; });
   }
 
   asio::io_context& context_;

@@ -1,7 +1,7 @@
 // Takes forwarded connections from the host (relay/stream_header.h) and connects them to the
 // services' ports. A host on the same kernel, which is one whose stream is a unix socket, gets the
-// connected socket itself; for others the bytes are moved here. All connections share a few
-// threads.
+// connected socket itself; for others the bytes are moved here, in frames (relay/frame.h). All
+// connections share a few threads.
 //
 // Thread-safe. Stop ends every connection; the destructor does it as well.
 #pragma once

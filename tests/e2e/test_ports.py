@@ -146,6 +146,87 @@ def test_a_reset_is_passed_on_in_both_directions(vibe, app):
     assert counted(vibe)["connections"] == before["connections"] + 20
 
 
+def test_a_service_that_ends_its_sending_first_still_hears_the_client(vibe, app):
+    before = vibe("logs", "ports").count(f"ended after {5 * MIB} bytes")
+    with connect(app, b"s") as client:
+        assert client.recv(1) == b"", "the service's end was not passed on"
+        client.sendall(b"x" * (5 * MIB))
+    eventually(lambda: vibe("logs", "ports").count(f"ended after {5 * MIB} bytes") == before + 1,
+               what="the client's bytes and their end")
+
+
+def test_a_reset_reaches_the_service(vibe, app):
+    client = connect(app, b"s")
+    assert client.recv(1) == b""
+    client.sendall(b"x" * 12_345)
+    reset(client)  # which may overtake them
+    eventually(lambda: "reset after" in vibe("logs", "ports"), what="the reset")
+
+
+def connections_of_the_service(vibe):
+    """How many the kernel has there, by whatever name."""
+    table = vibe("exec", "-s", "load", "ports", "--", "/probe", "read", "/proc/net/tcp6").splitlines()[1:]
+    return sum(line.split()[1].endswith(f":{PORT:04X}") and line.split()[3] == "01" for line in table)
+
+
+def test_a_reset_reaches_a_service_that_does_not_read(vibe, app):
+    before = connections_of_the_service(vibe)
+    client = connect(app, b"h")
+    client.settimeout(2)
+    with pytest.raises(TimeoutError):
+        while True:
+            client.sendall(b"x" * MIB)
+    assert connections_of_the_service(vibe) == before + 1
+    reset(client)
+    eventually(lambda: connections_of_the_service(vibe) == before, what="the end of the service's connection")
+    eventually(lambda: counted(vibe)["openConnections"] == 0, what="the end of the port's")
+
+
+def is_over(client):
+    """Waits for the end of a connection that the service keeps open, whichever way it ends."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_what_is_open_ends_when_the_ports_are_taken_back(vibe, app):
+    before = connections_of_the_service(vibe)
+    with connect(app, b"e") as client, connect(app, b"d") as flooded, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        assert echoes(client)
+        exactly(flooded, MIB)
+        datagrams.settimeout(10)
+        datagrams.connect(("127.0.0.1", port_of(app, "udp")))
+        datagrams.send(b"ping")
+        assert datagrams.recv(10) == b"ping"
+        vibe("revoke", "ports", "exposePorts")
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+        with pytest.raises(ConnectionResetError):
+            while True:
+                flooded.recv(MIB)
+        with pytest.raises(ConnectionRefusedError):
+            datagrams.send(b"ping")
+            datagrams.recv(10)
+        eventually(lambda: connections_of_the_service(vibe) == before, what="the end of the service's connections")
+    assert port_of(vibe.json("grant", "ports", "exposePorts")) == port_of(app)
+    with connect(app, b"e") as client:
+        assert echoes(client)
+
+
+def test_what_is_open_ends_with_the_project(vibe, app):
+    with connect(app, b"e") as client:
+        assert echoes(client)
+        vibe("stop", "ports")
+        assert is_over(client)
+    vibe("start", "ports")
+    gone = vibe.json("open", app["folder"], "--yes", "--name", "gone")
+    with connect(gone, b"e") as client:
+        assert echoes(client)
+        vibe("rm", "gone", "--yes")
+        assert is_over(client)
+
+
 def resident(pid):
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 

@@ -172,6 +172,57 @@ TEST_F(PortForwarderTest, ReservingAgainKeepsWhatIsOpenAndLetsGoOfTheRest) {
   EXPECT_EQ(ReadAll(client, 1), "x");
 }
 
+TEST_F(PortForwarderTest, WhatIsOpenOnAPortThatIsTakenAwayIsReset) {
+  std::vector<ForwardedPort> ports = {{"web", 80, 0}, {"given", 81, 0}, {"kept", 82, 0}};
+  ASSERT_TRUE(forwarder_.Reserve("p", ports, {}).ok());
+  ASSERT_TRUE(forwarder_.Open("p").ok());
+  const UniqueFd stream = Connect(ports[0].host_port);
+  ASSERT_EQ(ReadAll(stream, 17), "CONNECT p web 80\n");
+  const UniqueFd given = Connect(ports[1].host_port);
+  ASSERT_EQ(::write(given.get(), "x", 1), 1);
+  ASSERT_EQ(ReadAll(given, 1), "x");
+  const UniqueFd kept = Connect(ports[2].host_port);
+  ASSERT_EQ(ReadAll(kept, 18), "CONNECT p kept 82\n");
+  failures_ = 1 << 20;
+  const UniqueFd on_its_way = Connect(ports[0].host_port);
+  while (forwarder_.Traffic("p")[0].open_connections < 2) {
+    ::usleep(1000);
+  }
+  std::vector<ForwardedPort> fewer = {ports[2]};
+  ASSERT_TRUE(forwarder_.Reserve("p", fewer, {}).ok());
+  for (const UniqueFd* client : {&stream, &given, &on_its_way}) {
+    char byte = 0;
+    EXPECT_EQ(::read(client->get(), &byte, 1), -1);
+    EXPECT_EQ(errno, ECONNRESET);
+  }
+  ASSERT_EQ(::write(kept.get(), "y", 1), 1);
+  EXPECT_EQ(ReadAll(kept, 1), "y") << "one of a port that stays ended too";
+}
+
+TEST_F(PortForwarderTest, AFlowEndsWithItsPort) {
+  const uint16_t port = ReserveOne("dns", relay::Protocol::kUdp);
+  ASSERT_TRUE(forwarder_.Open("p").ok());
+  const UniqueFd client = Connect(port, SOCK_DGRAM);
+  char byte = 0;
+  ASSERT_EQ(::send(client.get(), "x", 1, 0), 1);
+  ASSERT_EQ(::recv(client.get(), &byte, 1, 0), 1);
+  std::vector<ForwardedPort> none;
+  ASSERT_TRUE(forwarder_.Reserve("p", none, {}).ok());
+  ASSERT_EQ(::send(client.get(), "y", 1, 0), 1);
+  EXPECT_EQ(::recv(client.get(), &byte, 1, 0), -1);
+  EXPECT_EQ(errno, ECONNREFUSED);
+}
+
+TEST_F(PortForwarderTest, AStopLeavesWhatIsOpenToTheService) {
+  const uint16_t port = ReserveOne();
+  ASSERT_TRUE(forwarder_.Open("p").ok());
+  const UniqueFd client = Connect(port);
+  ASSERT_EQ(ReadAll(client, 17), "CONNECT p web 80\n");
+  forwarder_.Close("p");
+  ASSERT_EQ(::write(client.get(), "x", 1), 1);
+  EXPECT_EQ(ReadAll(client, 1), "x");
+}
+
 TEST_F(PortForwarderTest, PortsOfOtherProjectsAreNotGivenOut) {
   std::set<uint16_t> avoid;
   for (int port = 20000; port <= 32767; ++port) {

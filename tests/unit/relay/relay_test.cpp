@@ -1,9 +1,7 @@
 #include "relay/relay.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -19,81 +17,26 @@
 #include <vector>
 
 #include "relay/io_threads.h"
+#include "socket_pairs.h"
 
 namespace vibe::relay {
 namespace {
 
-using FdPair = std::pair<UniqueFd, UniqueFd>;
-
-FdPair UnixPair() {
-  int fds[2];
-  EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-  return {UniqueFd(fds[0]), UniqueFd(fds[1])};
-}
-
-FdPair TcpPair() {
-  UniqueFd listener(::socket(AF_INET, SOCK_STREAM, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  auto* generic = reinterpret_cast<sockaddr*>(&address);
-  EXPECT_EQ(::bind(listener.get(), generic, size), 0);
-  EXPECT_EQ(::listen(listener.get(), 1), 0);
-  EXPECT_EQ(::getsockname(listener.get(), generic, &size), 0);
-  UniqueFd client(::socket(AF_INET, SOCK_STREAM, 0));
-  EXPECT_EQ(::connect(client.get(), generic, size), 0);
-  UniqueFd server(::accept(listener.get(), nullptr, nullptr));
-  EXPECT_TRUE(server.valid());
-  return {std::move(client), std::move(server)};
-}
-
-bool WaitFor(int fd, short events, int milliseconds = 5000) {
-  pollfd entry{fd, events, 0};
-  return ::poll(&entry, 1, milliseconds) == 1;
-}
-
-void Send(int fd, const std::string& bytes) {
-  ASSERT_EQ(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), ssize_t(bytes.size()));
-}
-
-// Up to `size` bytes; shorter at the end of the stream, or when nothing comes for 5 s.
-std::string Receive(int fd, size_t size) {
-  std::string result;
-  std::vector<char> buffer(256 << 10);
-  while (result.size() < size && WaitFor(fd, POLLIN)) {
-    const ssize_t count =
-        ::recv(fd, buffer.data(), std::min(buffer.size(), size - result.size()), 0);
-    if (count <= 0) {
-      break;
-    }
-    result.append(buffer.data(), static_cast<size_t>(count));
-  }
-  return result;
-}
-
-// 0 for the end of the stream, an errno for a failed read, -1 when nothing comes.
-int HowItEnds(int fd) {
-  char byte;
-  while (WaitFor(fd, POLLIN)) {
-    const ssize_t count = ::recv(fd, &byte, 1, 0);
-    if (count <= 0) {
-      return count == 0 ? 0 : errno;
-    }
-  }
-  return -1;
-}
-
 class RelayTest : public testing::Test {
  protected:
-  // Ties the second ends of both pairs together.
-  void Join(FdPair& left, FdPair& right) {
+  // Ties the second ends of both pairs together; returns the context that runs the relay.
+  boost::asio::io_context& Join(FdPair& left, FdPair& right, EndRelay* end = nullptr) {
     auto& context = threads_.Next();
     boost::asio::post(
-        context, [this, &context, a = std::make_shared<UniqueFd>(std::move(left.second)),
+        context, [this, &context, end, a = std::make_shared<UniqueFd>(std::move(left.second)),
                   b = std::make_shared<UniqueFd>(std::move(right.second))] {
-          StartRelay(context, std::move(*a), std::move(*b), traffic_, [this] { ++done_; });
+          EndRelay started =
+              StartRelay(context, std::move(*a), std::move(*b), traffic_, [this] { ++done_; });
+          if (end != nullptr) {
+            *end = std::move(started);
+          }
         });
+    return context;
   }
   bool WaitUntilDone(int count) {
     for (int i = 0; i < 500 && done_ < count; ++i) {
@@ -134,6 +77,24 @@ TEST_F(RelayTest, ResetOfTheClientResetsTheServer) {
   ResetAndClose(std::move(client.first));
   EXPECT_EQ(HowItEnds(server.first.get()), ECONNRESET);
   EXPECT_TRUE(WaitUntilDone(1));
+}
+
+TEST_F(RelayTest, EndingItResetsBothSides) {
+  FdPair client = TcpPair();
+  FdPair server = TcpPair();
+  EndRelay end;
+  boost::asio::io_context& context = Join(client, server, &end);
+  Send(client.first.get(), "x");
+  EXPECT_EQ(Receive(server.first.get(), 1), "x");
+  boost::asio::post(context, [&] { end(); });
+  EXPECT_EQ(HowItEnds(client.first.get()), ECONNRESET);
+  EXPECT_EQ(HowItEnds(server.first.get()), ECONNRESET);
+  EXPECT_TRUE(WaitUntilDone(1));
+  boost::asio::post(context, [&] {
+    end();  // there is nothing left to end
+    ++done_;
+  });
+  EXPECT_TRUE(WaitUntilDone(2));
 }
 
 #ifdef __linux__
