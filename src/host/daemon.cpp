@@ -10,9 +10,11 @@
 #include "host/clock_push.h"
 #include "host/doctor.h"
 #include "host/home.h"
+#include "host/host_network.h"
 #include "host/library.h"
 #include "host/machine_reset.h"
 #include "host/port_forwarder.h"
+#include "host/project_decisions.h"
 #include "host/project_watch.h"
 #include "host/projects.h"
 #include "host/routes.h"
@@ -30,8 +32,11 @@ struct Daemon::Parts {
         library(std::move(projects_library)),
         reason(std::move(options.backend.reason)),
         supervisor([this] { return machine->Dial(rpc::kSupervisorPort); }),
+        network(
+            supervisor, [this] { return machine->status().state; },
+            [this](bool tell) { return CheckDecisions(*library, supervisor, tell); }),
         machine(std::make_unique<vm::Machine>(
-            std::move(options.backend.machine), [this] { return supervisor.Health().status(); },
+            std::move(options.backend.machine), [this] { return network.Probe(); },
             vm::Machine::Options())),
         ports([this] { return machine->Dial(rpc::kForwardPort); }),
         projects({*library, *machine, supervisor, ports}),
@@ -43,6 +48,7 @@ struct Daemon::Parts {
   const std::unique_ptr<Library> library;
   const std::string reason;
   SupervisorClient supervisor;
+  HostNetworkPush network;
   // Its thread asks for the supervisor's health, but only when the machine is up: not before Adopt.
   std::unique_ptr<vm::Machine> machine;
   PortForwarder ports;
@@ -72,11 +78,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Options options) {
   p.watch = std::make_unique<ProjectWatch>(p.projects, *p.machine, p.supervisor, p.ports);
   ApiServer::Options serving;
   serving.version = p.version;
-  p.server =
-      std::make_unique<ApiServer>(std::move(listener),
-                                  MakeRoutes({p.projects, *p.machine, p.supervisor, p.ports,
-                                              p.reset, p.doctor, p.reason, p.version, p.home}),
-                                  serving);
+  p.server = std::make_unique<ApiServer>(
+      std::move(listener),
+      MakeRoutes({p.projects, *p.machine, p.supervisor, p.ports, p.network, p.reset, p.doctor,
+                  p.reason, p.version, p.home}),
+      serving);
   return daemon;
 }
 

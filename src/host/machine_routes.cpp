@@ -36,9 +36,12 @@ json Now(const ApiWorld& world) {
 // So that the next start goes on where the machine was, where that can be.
 absl::Status Suspend(const ApiWorld& world, const ProgressSink& progress) {
   progress({"stop", "", "machine", 0, 0, ""});
+  const auto prepare = [&world]() -> absl::Status {
+    VIBE_RETURN_IF_ERROR(RequestSync(world.supervisor));
+    return world.network.Forget();
+  };
   VIBE_RETURN_IF_ERROR(
-      world.machine.Suspend([&world] { return RequestSync(world.supervisor); },
-                            [&world] { return RequestShutdown(world.supervisor); }));
+      world.machine.Suspend(prepare, [&world] { return RequestShutdown(world.supervisor); }));
   world.ports.CloseAll();
   return absl::OkStatus();
 }

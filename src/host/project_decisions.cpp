@@ -54,6 +54,25 @@ absl::Status CheckAskedFor(const manifest::Manifest& manifest, const Decisions& 
   return absl::OkStatus();
 }
 
+absl::Status CheckDecisions(const Library& library, SupervisorClient& supervisor, bool tell) {
+  if (library.All().empty()) {
+    return absl::OkStatus();
+  }
+  Cancellation never;
+  VIBE_ASSIGN_OR_RETURN(const auto projects, supervisor.ListProjects(never));
+  for (const v1::Project& project : projects) {
+    const absl::StatusOr<ProjectRecord> record = library.Find(project.id());
+    if (!record.ok() || SameGrants(project.grants(), GrantsOf(record->decisions))) {
+      continue;
+    }
+    const absl::Status told = tell
+                                  ? supervisor.TrySetGrants(record->id, GrantsOf(record->decisions))
+                                  : absl::UnavailableError("not told yet");
+    VIBE_RETURN_IF_ERROR(Annotate(told, absl::StrCat("what was decided about ", record->name)));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Projects::Json> Projects::Decide(const std::string& ref, const Decisions& decisions,
                                                 Cancellation& cancel) {
   VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));

@@ -90,7 +90,7 @@ class Projects {
   absl::StatusOr<Json> Restart(const std::string& ref, std::optional<uint32_t> timeout_seconds,
                                const ProgressSink& progress, Cancellation& cancel);
   // Replaces those decisions that are set. They hold at once, also of services that run; of a
-  // machine that is stopped, from when it is reached again. FailedPrecondition when one allows what
+  // machine that is stopped, from its next start on. FailedPrecondition when one allows what
   // the app does not ask for.
   absl::StatusOr<Json> Decide(const std::string& ref, const Decisions& decisions,
                               Cancellation& cancel);

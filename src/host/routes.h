@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "host/doctor.h"
+#include "host/host_network.h"
 #include "host/machine_reset.h"
 #include "host/projects.h"
 #include "host/route.h"
@@ -18,6 +19,7 @@ struct ApiWorld {
   vm::Machine& machine;
   SupervisorClient& supervisor;
   PortForwarder& ports;
+  HostNetworkPush& network;
   MachineReset& reset;
   const Doctor& doctor;
   std::string machine_reason;  // why the machine's backend was chosen

@@ -224,6 +224,16 @@ absl::StatusOr<absl::Duration> SupervisorClient::SyncClock() {
   return absl::Nanoseconds(response.offset_nanos());
 }
 
+absl::Status SupervisorClient::SetHostNetwork(const std::optional<v1::HostNetwork>& network) {
+  v1::SetHostNetworkRequest request;
+  if (network) {
+    *request.mutable_network() = *network;
+  }
+  return Unary<v1::SetHostNetworkResponse>(&v1::Supervisor::Stub::SetHostNetwork, request, kQuick,
+                                           absl::ZeroDuration(), nullptr)
+      .status();
+}
+
 absl::Status SupervisorClient::SyncDisk() {
   return Unary<v1::SyncDiskResponse>(&v1::Supervisor::Stub::SyncDisk, v1::SyncDiskRequest(),
                                      kSyncDeadline, absl::ZeroDuration(), nullptr)
@@ -272,6 +282,20 @@ absl::StatusOr<v1::Project> SupervisorClient::SetGrants(const std::string& id,
                         Unary<v1::SetGrantsResponse>(&v1::Supervisor::Stub::SetGrants, request,
                                                      kEnsureDeadline, kPatience, &cancel));
   return response.project();
+}
+
+absl::Status SupervisorClient::TrySetGrants(const std::string& id, const v1::Grants& grants) {
+  return Try(
+      [&](v1::Supervisor::Stub& stub, grpc::ClientContext& context, bool& final) {
+        final = true;  // a deadline that passes says nothing about the connection
+        SetDeadline(context, absl::Seconds(2));
+        v1::SetGrantsRequest request;
+        request.set_id(id);
+        *request.mutable_grants() = grants;
+        v1::SetGrantsResponse response;
+        return stub.SetGrants(&context, request, &response);
+      },
+      absl::ZeroDuration(), nullptr);
 }
 
 absl::Status SupervisorClient::DeleteProject(const std::string& id, bool delete_data,

@@ -43,6 +43,8 @@ class SupervisorClient {
   absl::StatusOr<v1::DiskUsageResponse> DiskUsage();
   // Gives the machine this computer's time; how far it was off before. One try, at most 2 s.
   absl::StatusOr<absl::Duration> SyncClock();
+  // What this computer is in its own network; nullopt: that is not known any more.
+  absl::Status SetHostNetwork(const std::optional<v1::HostNetwork>& network);
   // Writes everything to the machine's disk; services run on. For Machine::Suspend.
   absl::Status SyncDisk();
   absl::Status Shutdown();
@@ -53,6 +55,8 @@ class SupervisorClient {
                                             Cancellation& cancel);
   absl::StatusOr<v1::Project> SetGrants(const std::string& id, const v1::Grants& grants,
                                         Cancellation& cancel);
+  // In one try, at most 2 s: the machine may be at work on the project.
+  absl::Status TrySetGrants(const std::string& id, const v1::Grants& grants);
   absl::Status DeleteProject(const std::string& id, bool delete_data, Cancellation& cancel);
 
   absl::StatusOr<v1::Project> OpenProject(const std::string& id, const ProgressSink& progress,

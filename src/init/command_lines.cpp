@@ -75,13 +75,6 @@ std::vector<std::string> SupervisorCommand(const Programs& programs,
     command.insert(command.end(),
                    {"--host-gateway", native::kUplinkGateway, "--blocked", native::kUplinkNetwork,
                     "--uplink", native::kUplink, "--nameserver", native::kUplinkNameserver});
-    // The uplink leads to all that this host can reach, itself included.
-    for (const std::string& address : options.host_addresses) {
-      command.insert(command.end(), {"--blocked", address});
-    }
-    for (const std::string& range : options.host_routes) {
-      command.insert(command.end(), {"--taken", range});
-    }
   }
   return command;
 }

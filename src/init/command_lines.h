@@ -12,9 +12,7 @@ namespace vibe::init {
 std::string ContainerdConfig();
 
 struct SupervisorOptions {
-  bool uplink = false;                           // tap0 is there or will be
-  std::vector<std::string> host_addresses = {};  // of this host: services may not reach them
-  std::vector<std::string> host_routes = {};     // ranges that projects get no addresses of
+  bool uplink = false;  // tap0 is there or will be
 };
 // The program's name first.
 std::vector<std::string> SupervisorCommand(const Programs& programs,

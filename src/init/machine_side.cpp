@@ -230,10 +230,7 @@ absl::StatusOr<Supervision> MakeSupervision(const Plan& plan) {
                                                         inside::kContainerdSocket));
   VIBE_ASSIGN_OR_RETURN(
       Service supervisor,
-      MakeService("supervisor",
-                  SupervisorCommand(plan.programs, {.uplink = plan.uplink,
-                                                    .host_addresses = plan.host_addresses,
-                                                    .host_routes = plan.host_routes}),
+      MakeService("supervisor", SupervisorCommand(plan.programs, {.uplink = plan.uplink}),
                   fs::path(inside::kHost) / native::kSupervisorSocket));
   return Supervision(plan, std::move(signals), std::move(containerd), std::move(supervisor));
 }

@@ -76,8 +76,6 @@ int RunDetached(Plan plan, UniqueFd report) {
     plan.uplink = false;
     Say(absl::StrCat("no uplink: ", no_uplink, "; images must come with the apps"));
   }
-  plan.host_addresses = HostAddresses();
-  plan.host_routes = HostRoutes();
   return RunHost(std::move(plan), *std::move(console), std::move(report));
 }
 

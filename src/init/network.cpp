@@ -1,14 +1,11 @@
 #include "init/network.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <ifaddrs.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
@@ -16,7 +13,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
-#include "network/network.h"
 
 namespace vibe::init {
 namespace {
@@ -69,47 +65,6 @@ absl::Status SetUpNetwork() {
     VIBE_RETURN_IF_ERROR(Set(setting));
   }
   return absl::OkStatus();
-}
-
-std::vector<std::string> HostAddresses() {
-  std::vector<std::string> addresses;
-  ifaddrs* all = nullptr;
-  if (::getifaddrs(&all) != 0) {
-    return addresses;
-  }
-  for (const ifaddrs* entry = all; entry != nullptr; entry = entry->ifa_next) {
-    if (entry->ifa_addr == nullptr || (entry->ifa_flags & IFF_LOOPBACK) != 0) {
-      continue;
-    }
-    char text[INET6_ADDRSTRLEN] = "";
-    std::string address;
-    if (entry->ifa_addr->sa_family == AF_INET) {
-      const auto* socket = reinterpret_cast<const sockaddr_in*>(entry->ifa_addr);
-      ::inet_ntop(AF_INET, &socket->sin_addr, text, sizeof text);
-      address = absl::StrCat(text, "/32");
-    } else if (entry->ifa_addr->sa_family == AF_INET6) {
-      const auto* socket = reinterpret_cast<const sockaddr_in6*>(entry->ifa_addr);
-      if (IN6_IS_ADDR_LINKLOCAL(&socket->sin6_addr)) {
-        continue;
-      }
-      ::inet_ntop(AF_INET6, &socket->sin6_addr, text, sizeof text);
-      address = absl::StrCat(text, "/128");
-    } else {
-      continue;
-    }
-    if (std::find(addresses.begin(), addresses.end(), address) == addresses.end()) {
-      addresses.push_back(address);
-    }
-  }
-  ::freeifaddrs(all);
-  return addresses;
-}
-
-std::vector<std::string> HostRoutes() {
-  constexpr size_t kMaxRoutes = 256;
-  std::vector<std::string> routes = network::RoutedRanges();
-  routes.resize(std::min(routes.size(), kMaxRoutes));
-  return routes;
 }
 
 std::string NoUplinkReason(const std::string& slirp4netns) {

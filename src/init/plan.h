@@ -18,8 +18,6 @@ struct Plan {
   Programs programs;
   std::vector<vm::native::CgroupHierarchy> hierarchies;  // of the host
   bool uplink = false;
-  std::vector<std::string> host_addresses;
-  std::vector<std::string> host_routes;
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 };
 

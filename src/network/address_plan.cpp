@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <array>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
-#include "base/file.h"
 #include "network/network.h"
 
 namespace vibe::network {
@@ -120,30 +118,6 @@ std::string AddressPool::LinkLocalOf(int index, int service) const {
   // RFC 4291, appendix A: the universal bit is turned, ff:fe goes into the middle.
   return Text6({{{0xfe, 0x80, 0, 0, 0, 0, 0, 0, static_cast<uint8_t>(bytes[0] ^ 0x02), bytes[1],
                   bytes[2], 0xff, 0xfe, bytes[3], bytes[4], bytes[5]}}});
-}
-
-std::vector<std::string> RoutedRanges(absl::string_view proc_net_route) {
-  constexpr size_t kInterface = 0, kDestination = 1, kMask = 7;
-  std::vector<std::string> ranges;
-  for (const absl::string_view line : absl::StrSplit(proc_net_route, '\n')) {
-    const std::vector<absl::string_view> fields =
-        absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
-    uint32_t destination = 0, mask = 0;
-    // Both are printed as the number that the bytes on the wire make in this host's order.
-    if (fields.size() <= kMask || absl::StartsWith(fields[kInterface], "vibe-") ||
-        !absl::SimpleHexAtoi(fields[kDestination], &destination) ||
-        !absl::SimpleHexAtoi(fields[kMask], &mask) || mask == 0) {
-      continue;
-    }
-    ranges.push_back(absl::StrCat(Text4(ntohl(destination)), "/", __builtin_popcount(mask)));
-  }
-  return ranges;
-}
-
-std::vector<std::string> RoutedRanges() {
-  constexpr size_t kMaxText = 1 << 20;
-  const absl::StatusOr<std::string> text = ReadFile("/proc/net/route", kMaxText);
-  return text.ok() ? RoutedRanges(*text) : std::vector<std::string>();
 }
 
 }  // namespace vibe::network

@@ -32,8 +32,8 @@ table bridge vibe
 delete table bridge vibe
 )";
 
-// $0 internet, $1 same bridge, $2 and $3 refused, $4 and $5 nameservers: sets' contents. $6 the
-// rules for the internet.
+// $0 internet, $1 same bridge, $2 and $3 refused, $4 and $5 the host's own, $6 and $7 nameservers:
+// sets' contents. $8 the rules for the internet.
 //
 // All base chains drop what no rule takes: while nft puts new chains in the place of old ones there
 // may be moments in which a chain has no rules yet, or none any more, and these are to lose packets
@@ -63,11 +63,17 @@ constexpr char kInet[] = R"(table inet vibe {
     flags interval
     auto-merge$3
   }
-  set nameservers4 {
+  set host4 {
     type ipv4_addr$4
   }
-  set nameservers6 {
+  set host6 {
     type ipv6_addr$5
+  }
+  set nameservers4 {
+    type ipv4_addr$6
+  }
+  set nameservers6 {
+    type ipv6_addr$7
   }
 
   chain prerouting {
@@ -99,7 +105,7 @@ constexpr char kInet[] = R"(table inet vibe {
     meta l4proto tcp reject with tcp reset
     reject with icmpx type admin-prohibited
   }
-$6}
+$8}
 )";
 
 constexpr char kNoUplink[] = R"(
@@ -128,6 +134,8 @@ constexpr char kUplink[] = R"(
     ip6 daddr @nameservers6 meta l4proto { tcp, udp } th dport 53 accept
     ip daddr @refused4 goto refuse
     ip6 daddr @refused6 goto refuse
+    ip daddr @host4 goto refuse
+    ip6 daddr @host6 goto refuse
     accept
   }
   chain postrouting {
@@ -162,9 +170,9 @@ constexpr char kBridge[] = R"(table bridge vibe {
 }
 )";
 
-// What the tables have of projects: the only sets that change while they are there.
+// The only sets that change while the tables are there.
 struct Lists {
-  std::set<std::string> internet, same_bridge, sources4, sources6, targets6;
+  std::set<std::string> internet, same_bridge, host4, host6, sources4, sources6, targets6;
 };
 
 // An address as the number that its bytes make.
@@ -175,9 +183,32 @@ std::string Number6(const std::string& address) {
                                 reinterpret_cast<const char*>(bytes.s6_addr), sizeof bytes)));
 }
 
-Lists ListsOf(const std::vector<FirewallProject>& projects, const AddressPool& pool) {
+bool IsIpv6(const std::string& address) {
+  return address.find(':') != std::string::npos;
+}
+
+// What the tables are to have of it.
+FirewallState Effective(FirewallState state) {
+  bool internet = false;
+  for (FirewallProject& project : state.projects) {
+    project.internet = project.internet && state.host.has_value();
+    internet = internet || project.internet;
+  }
+  if (!internet) {
+    state.host.reset();
+  }
+  return state;
+}
+
+// Of what is effective.
+Lists ListsOf(const FirewallState& state, const AddressPool& pool) {
   Lists lists;
-  for (const FirewallProject& project : projects) {
+  if (state.host) {
+    for (const std::string& address : *state.host) {
+      (IsIpv6(address) ? lists.host6 : lists.host4).insert(address);
+    }
+  }
+  for (const FirewallProject& project : state.projects) {
     const std::string bridge = absl::StrCat("\"", pool.SubnetOf(project.index).bridge, "\"");
     if (project.internet) {
       lists.internet.insert(bridge);
@@ -218,7 +249,7 @@ std::string Merged(const Fixed& fixed, const std::vector<std::string>& added) {
 std::vector<std::string> OfFamily(const std::vector<std::string>& addresses, bool ipv6) {
   std::vector<std::string> chosen;
   for (const std::string& address : addresses) {
-    if ((address.find(':') != std::string::npos) == ipv6) {
+    if (IsIpv6(address) == ipv6) {
       chosen.push_back(address);
     }
   }
@@ -263,9 +294,8 @@ std::string FindNft() {
 
 }  // namespace
 
-std::string FirewallText(const std::vector<FirewallProject>& projects,
-                         const FirewallOptions& options) {
-  const Lists lists = ListsOf(projects, options.pool);
+std::string FirewallText(const FirewallState& state, const FirewallOptions& options) {
+  const Lists lists = ListsOf(Effective(state), options.pool);
   std::vector<std::string> blocked4 = {options.pool.ipv4()};
   blocked4.insert(blocked4.end(), options.blocked4.begin(), options.blocked4.end());
   const std::string uplink = options.uplink.empty() ? kNoUplink
@@ -275,17 +305,17 @@ std::string FirewallText(const std::vector<FirewallProject>& projects,
       kHead,
       absl::Substitute(kInet, Elements(lists.internet), Elements(lists.same_bridge),
                        Merged(kRefused4, blocked4), Merged(kRefused6, options.blocked6),
+                       Elements(lists.host4), Elements(lists.host6),
                        Elements(OfFamily(options.nameservers, false)),
                        Elements(OfFamily(options.nameservers, true)), uplink),
       absl::Substitute(kBridge, Elements(lists.sources4), Elements(lists.sources6),
                        Elements(lists.targets6)));
 }
 
-std::string FirewallChange(const std::vector<FirewallProject>& before,
-                           const std::vector<FirewallProject>& after,
+std::string FirewallChange(const FirewallState& before, const FirewallState& after,
                            const FirewallOptions& options) {
-  std::vector<FirewallProject> gone = before, come = after;
-  RemoveShared(gone, come);
+  FirewallState gone = Effective(before), come = Effective(after);
+  RemoveShared(gone.projects, come.projects);
   const Lists old_lists = ListsOf(gone, options.pool);
   const Lists new_lists = ListsOf(come, options.pool);
   std::string text;
@@ -293,6 +323,8 @@ std::string FirewallChange(const std::vector<FirewallProject>& before,
     AppendChange("delete", set, old_lists.*list, new_lists.*list, text);
     AppendChange("add", set, new_lists.*list, old_lists.*list, text);
   };
+  change("inet vibe host4", &Lists::host4);
+  change("inet vibe host6", &Lists::host6);
   change("inet vibe internet", &Lists::internet);
   change("inet vibe same_bridge", &Lists::same_bridge);
   change("bridge vibe sources4", &Lists::sources4);

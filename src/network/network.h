@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -63,12 +65,6 @@ class AddressPool {
   uint32_t base4_ = (10U << 24) | (64U << 16);
 };
 
-// IPv4 routes as /proc/net/route has them, as CIDRs; without the default route and those of our
-// own bridges. Pure.
-std::vector<std::string> RoutedRanges(absl::string_view proc_net_route);
-// The same of this network namespace; none when they cannot be read.
-std::vector<std::string> RoutedRanges();
-
 // ---- the firewall
 
 struct FirewallProject {
@@ -77,6 +73,14 @@ struct FirewallProject {
   bool internet = false;
 
   bool operator==(const FirewallProject&) const = default;
+};
+
+// What changes while the tables are there.
+struct FirewallState {
+  std::vector<FirewallProject> projects = {};
+  // The addresses of the host, in inet_ntop's form; nullopt while they are not known: until then
+  // nobody has the internet, which the host is behind.
+  std::optional<std::set<std::string>> host = std::nullopt;
 };
 
 struct FirewallOptions {
@@ -89,15 +93,14 @@ struct FirewallOptions {
 
 // The tables `inet vibe` and `bridge vibe` as input of `nft -f`, which deletes and makes them in
 // one transaction. Same project yes; other projects, the machine's own addresses and services, the
-// NAT's host addresses (blocked4/blocked6), link-local and metadata addresses no; the internet when
-// granted, for connections that are open already too; no frame of a service with an address that
-// is not its own. What is refused is rejected, not dropped. What is in no list gets nothing.
-std::string FirewallText(const std::vector<FirewallProject>& projects,
-                         const FirewallOptions& options);
+// NAT's network (blocked4/blocked6), the host's own addresses, link-local and metadata addresses
+// no; the internet when granted, for connections that are open already too; no frame of a service
+// with an address that is not its own. What is refused is rejected, not dropped. What is in no list
+// gets nothing. The host's addresses are listed while somebody has the internet.
+std::string FirewallText(const FirewallState& state, const FirewallOptions& options);
 // What makes the tables of `before` those of `after`, in one transaction that touches no other
 // project; empty when they are the same. Its length is that of the difference.
-std::string FirewallChange(const std::vector<FirewallProject>& before,
-                           const std::vector<FirewallProject>& after,
+std::string FirewallChange(const FirewallState& before, const FirewallState& after,
                            const FirewallOptions& options);
 absl::Status ApplyFirewall(const std::string& text);
 

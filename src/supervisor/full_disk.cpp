@@ -14,9 +14,12 @@ constexpr char kAdvice[] =
     "the machine's disk is full: remove projects that you no longer need with `vibe rm`, or free "
     "space on this computer, and try again";
 
-// btrfs stops writing for good when the file that is its disk could not take a write.
+// A native machine whose disk's file could take no more ends, and runs again by itself when there
+// is room; qemu's guest waits for room and sees no error. What is left is a disk that fails, after
+// which btrfs writes nothing more until it is mounted anew.
 constexpr char kFailedAdvice[] =
-    "the disk under the machine's failed or was full: make space on this computer, then run `vibe "
+    "the disk that holds the machine's is full or failed: make space on this computer and try "
+    "again; the machine goes on by itself when there is room. If the error stays, run `vibe "
     "machine restart`";
 
 std::string Size(uint64_t bytes) {

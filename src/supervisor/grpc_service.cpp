@@ -152,6 +152,12 @@ grpc::Status GrpcService::PruneImages(grpc::ServerContext*, const v1::PruneImage
   return Answer(supervisor_.PruneImages(), response);
 }
 
+grpc::Status GrpcService::SetHostNetwork(grpc::ServerContext*,
+                                         const v1::SetHostNetworkRequest* request,
+                                         v1::SetHostNetworkResponse*) {
+  return rpc::ToGrpc(supervisor_.SetHostNetwork(*request));
+}
+
 grpc::Status GrpcService::SyncClock(grpc::ServerContext*, const v1::SyncClockRequest* request,
                                     v1::SyncClockResponse* response) {
   const auto offset = SetMachineClock(absl::FromUnixSeconds(request->time().seconds()) +

@@ -66,6 +66,9 @@ class GrpcService final : public v1::Supervisor::WithCallbackMethod_Exec<v1::Sup
                           v1::ListImagesResponse* response) override;
   grpc::Status PruneImages(grpc::ServerContext* context, const v1::PruneImagesRequest* request,
                            v1::PruneImagesResponse* response) override;
+  grpc::Status SetHostNetwork(grpc::ServerContext* context,
+                              const v1::SetHostNetworkRequest* request,
+                              v1::SetHostNetworkResponse* response) override;
   grpc::Status SyncClock(grpc::ServerContext* context, const v1::SyncClockRequest* request,
                          v1::SyncClockResponse* response) override;
   grpc::Status SyncDisk(grpc::ServerContext* context, const v1::SyncDiskRequest* request,

@@ -19,7 +19,6 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
-#include "network/network.h"
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
 #include "state/sqlite_files.h"
@@ -41,7 +40,7 @@ constexpr absl::Duration kLastResort = absl::Milliseconds(1700);
 
 struct Arguments {
   Supervisor::Options supervisor;
-  std::vector<std::string> listen, forward, blocked, taken;
+  std::vector<std::string> listen, forward, blocked;
   std::string host_gateway;
   std::string log_level = "info";
 };
@@ -67,8 +66,6 @@ void Define(CLI::App& app, Arguments& arguments) {
   app.add_option("--host-gateway", arguments.host_gateway,
                  "what localhost in an image's reference means");
   app.add_option("--blocked", arguments.blocked, "range of addresses that no service may reach");
-  app.add_option("--taken", arguments.taken,
-                 "range of addresses that the host uses: projects get none of it where possible");
   app.add_option("--uplink", options.firewall.uplink, "interface that leads to the internet");
   app.add_option("--nameserver", options.firewall.nameservers, "address of a name server");
   app.add_option("--log-level", arguments.log_level, "trace, debug, info, warning, error")
@@ -97,9 +94,6 @@ absl::Status Serve(Arguments arguments, const sigset_t& signals) {
     (ipv6 ? arguments.supervisor.firewall.blocked6 : arguments.supervisor.firewall.blocked4)
         .push_back(range);
   }
-  const std::vector<std::string> routed = network::RoutedRanges();
-  arguments.taken.insert(arguments.taken.end(), routed.begin(), routed.end());
-  arguments.supervisor.firewall.pool = network::AddressPool::Avoiding(arguments.taken);
   arguments.supervisor.registry.host_gateway = arguments.host_gateway;
   VIBE_ASSIGN_OR_RETURN(const std::string secret, ReadMachineSecret());
   VIBE_ASSIGN_OR_RETURN(const auto calls, Door::Open(arguments.listen, secret));

@@ -26,12 +26,16 @@ void ProjectFirewall::SetInternet(const std::string& id, bool internet) {
 
 absl::Status ProjectFirewall::Apply() {
   absl::MutexLock kernel(&kernel_);
-  std::vector<network::FirewallProject> wanted;
+  network::FirewallState wanted{.host = host_.addresses()};
   {
     absl::MutexLock lock(&mutex_);
     for (const auto& [id, project] : projects_) {
-      wanted.push_back(project);
+      wanted.projects.push_back(project);
     }
+  }
+  if (const network::AddressPool pool = host_.pool(); options_.pool != pool) {
+    options_.pool = pool;
+    applied_.reset();
   }
   if (applied_) {
     const std::string change = network::FirewallChange(*applied_, wanted, options_);

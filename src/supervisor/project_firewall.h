@@ -12,13 +12,17 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "network/network.h"
+#include "supervisor/host_network.h"
 #include "supervisor/plan.h"
 
 namespace vibe::supervisor {
 
 class ProjectFirewall {
  public:
-  explicit ProjectFirewall(network::FirewallOptions options) : options_(std::move(options)) {}
+  // `host` outlives it, and says what the pool and the host's addresses are at each Apply; nobody
+  // has the internet while the latter are not known.
+  ProjectFirewall(network::FirewallOptions options, const HostNetwork& host)
+      : host_(host), options_(std::move(options)) {}
 
   // What is to be true from the next Apply on.
   void Set(const std::string& id, const Plan& plan, bool internet);
@@ -27,16 +31,18 @@ class ProjectFirewall {
   void SetInternet(const std::string& id, bool internet);
 
   // Returns when the kernel has what was said before the call. The first one makes the tables anew,
-  // whatever an earlier supervisor left; a later one changes what is different.
+  // whatever an earlier supervisor left, and so does one that finds another pool; a later one
+  // changes what is different.
   absl::Status Apply();
 
  private:
-  const network::FirewallOptions options_;
+  const HostNetwork& host_;
   absl::Mutex mutex_;
   std::map<std::string, network::FirewallProject> projects_ ABSL_GUARDED_BY(mutex_);  // by id
   absl::Mutex kernel_ ABSL_ACQUIRED_BEFORE(mutex_);  // held while nft runs
+  network::FirewallOptions options_ ABSL_GUARDED_BY(kernel_);
   // What the tables have; nullopt when that is not known.
-  std::optional<std::vector<network::FirewallProject>> applied_ ABSL_GUARDED_BY(kernel_);
+  std::optional<network::FirewallState> applied_ ABSL_GUARDED_BY(kernel_);
 };
 
 }  // namespace vibe::supervisor

@@ -72,12 +72,13 @@ void RemoveCgroup(const Plan& plan) {
 
 }  // namespace
 
-ProjectRuntime::ProjectRuntime(const Platform& platform, Plan plan, Files files,
+ProjectRuntime::ProjectRuntime(const Platform& platform, Plan plan, Files files, ThreadSet& keepers,
                                std::function<void()> on_change)
     : platform_(platform),
       plan_(std::move(plan)),
       files_(std::move(files)),
       exposes_ports_(plan_.expose_ports),
+      keepers_(keepers),
       on_change_(std::move(on_change)),
       states_(plan_.services.size()) {
   for (const PlannedService& service : plan_.services) {
@@ -85,15 +86,20 @@ ProjectRuntime::ProjectRuntime(const Platform& platform, Plan plan, Files files,
         platform_, plan_, service, files_.log_directory / absl::StrCat(service.name, ".log"),
         files_.run_directory / absl::StrCat(service.name, ".secrets")));
   }
-  keeper_ = std::thread([this] { KeepAlive(); });
 }
 
 ProjectRuntime::~ProjectRuntime() {
-  {
-    absl::MutexLock lock(&mutex_);
-    closing_ = true;
-  }
-  keeper_.join();
+  Close();
+}
+
+void ProjectRuntime::Close() {
+  const auto rests = [this] {
+    mutex_.AssertReaderHeld();
+    return !keeping_;
+  };
+  absl::MutexLock lock(&mutex_);
+  closing_ = true;
+  mutex_.Await(absl::Condition(&rests));
 }
 
 std::vector<ServiceState> ProjectRuntime::services() const {
@@ -116,7 +122,7 @@ void ProjectRuntime::Update(int index, const std::function<void(ServiceState&)>&
   {
     absl::MutexLock lock(&mutex_);
     change(states_[index]);
-    unsaved_ = true;
+    WakeKeeper();
   }
   on_change_();
 }

@@ -14,7 +14,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -25,6 +24,7 @@
 #include "supervisor/hooks.h"
 #include "supervisor/plan.h"
 #include "supervisor/service_container.h"
+#include "supervisor/thread_set.h"
 #include "vibe/v1/supervisor.pb.h"
 
 namespace vibe::supervisor {
@@ -56,9 +56,10 @@ class ProjectRuntime {
     std::filesystem::path exec_directory;  // for the streams of hooks
   };
   // `on_change` is called without locks held whenever a service's status changed; it must not call
-  // back.
-  ProjectRuntime(const Platform& platform, Plan plan, Files files, std::function<void()> on_change);
-  ~ProjectRuntime();  // stops watching; leaves the containers as they are
+  // back. `keepers` outlives this.
+  ProjectRuntime(const Platform& platform, Plan plan, Files files, ThreadSet& keepers,
+                 std::function<void()> on_change);
+  ~ProjectRuntime();  // as Close
 
   // What has to be true before the first process of a service runs; it comes about while they are
   // made.
@@ -80,6 +81,11 @@ class ProjectRuntime {
   // their postRestore hooks, in the order of the start, and removes the mark. START_FAILED, as from
   // Start, when one fails: the services are stopped, and the mark stays for the next start.
   absl::Status FinishRestore(const ProgressSink& progress, const std::function<bool()>& cancelled);
+
+  // Restarts and saves nothing any more when it returns; leaves the containers as they are. For the
+  // owner to call before it lets go: its thread, too, may hold this for a moment, and cannot wait
+  // for itself.
+  void Close();
 
   // A process of the project ended. Called by the event watcher.
   void OnExit(const containerd::TaskExit& exit);
@@ -133,7 +139,9 @@ class ProjectRuntime {
   absl::Status Explain(int index, absl::Status status, absl::Time since);
   absl::Status ExitStatus(int index) const;
   void Restart(int index);
-  void KeepAlive();  // the body of keeper_
+  void KeepAlive();
+  // To be called when a state has changed: what follows from that is the keeper's.
+  void WakeKeeper() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ServiceEnded(int index, uint32_t exit_code) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Update(int index, const std::function<void(ServiceState&)>& change);
   std::vector<std::vector<int>> Dependencies() const;
@@ -142,6 +150,7 @@ class ProjectRuntime {
   const Plan plan_;
   const Files files_;
   std::atomic<bool> exposes_ports_;
+  ThreadSet& keepers_;
   const std::function<void()> on_change_;
   std::vector<std::unique_ptr<ServiceContainer>> containers_;
 
@@ -152,7 +161,9 @@ class ProjectRuntime {
   bool wanted_ ABSL_GUARDED_BY(mutex_) = false;  // services that end are to be restarted
   bool unsaved_ ABSL_GUARDED_BY(mutex_) = false;
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread keeper_;
+  // One of keepers_ runs KeepAlive: only while there is something to save or to restart, for of
+  // many projects most rest.
+  bool keeping_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace vibe::supervisor

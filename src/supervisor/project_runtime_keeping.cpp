@@ -107,7 +107,7 @@ void ProjectRuntime::OnExit(const containerd::TaskExit& exit) {
 void ProjectRuntime::ServiceEnded(int index, uint32_t exit_code) {
   ServiceState& state = states_[index];
   state.exit_code = exit_code;
-  unsaved_ = true;
+  WakeKeeper();
   if (!state.ready || !wanted_) {
     return;  // Start or Stop waits for this and decides
   }
@@ -153,17 +153,16 @@ void ProjectRuntime::Restart(int index) {
   }
 }
 
+void ProjectRuntime::WakeKeeper() {
+  unsaved_ = true;
+  if (!keeping_ && !closing_) {
+    keeping_ = keepers_.TryRun([this] { KeepAlive(); });
+  }
+}
+
 void ProjectRuntime::KeepAlive() {
-  const auto has_work = [this] {
-    mutex_.AssertReaderHeld();
-    return closing_ || unsaved_ || !pending_.empty();
-  };
   mutex_.Lock();
-  while (true) {
-    mutex_.Await(absl::Condition(&has_work));
-    if (closing_) {
-      break;
-    }
+  while (!closing_ && (unsaved_ || !pending_.empty())) {
     if (unsaved_) {
       unsaved_ = false;
       const std::vector<ServiceState> states = states_;
@@ -192,7 +191,8 @@ void ProjectRuntime::KeepAlive() {
     Restart(index);
     mutex_.Lock();
   }
-  mutex_.Unlock();
+  keeping_ = false;
+  mutex_.Unlock();  // with which this may be gone
 }
 
 }  // namespace vibe::supervisor

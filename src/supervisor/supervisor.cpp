@@ -58,7 +58,8 @@ Supervisor::Supervisor(Options options, std::unique_ptr<ProjectStore> store)
                 .images = images_,
                 .network = {.cni_plugins = options_.cni_plugins},
                 .logger = options_.logger},
-      firewall_(options_.firewall),
+      host_(options_.run, options_.firewall.blocked4),
+      firewall_(options_.firewall, host_),
       completion_(std::make_unique<SnapshotCompletion>(
           [this](const std::string& id, const std::string& snapshot_id, std::stop_token stop) {
             CompleteSnapshot(id, snapshot_id, stop);
@@ -76,6 +77,9 @@ Supervisor::~Supervisor() {
   }
   for (std::thread& recovery : recoveries_) {
     recovery.join();
+  }
+  for (const std::shared_ptr<ProjectRuntime>& runtime : Runtimes()) {
+    runtime->Close();  // its changes are published until then
   }
 }
 
@@ -117,13 +121,30 @@ std::shared_ptr<ProjectRuntime> Supervisor::RuntimeOf(const std::string& id) {
   return entry->runtime;
 }
 
+std::vector<std::shared_ptr<ProjectRuntime>> Supervisor::Runtimes() {
+  std::vector<std::string> ids;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [id, entry] : entries_) {
+      ids.push_back(id);
+    }
+  }
+  std::vector<std::shared_ptr<ProjectRuntime>> runtimes;
+  for (const std::string& id : ids) {
+    if (auto runtime = RuntimeOf(id)) {
+      runtimes.push_back(std::move(runtime));
+    }
+  }
+  return runtimes;
+}
+
 absl::StatusOr<Plan> Supervisor::PlanOf(const ProjectRecord& record) const {
   VIBE_ASSIGN_OR_RETURN(manifest::Manifest manifest, ManifestOf(record));
   return MakePlan({.project_id = record.id,
                    .project_name = record.name,
                    .manifest = std::move(manifest),
                    .network_index = record.network_index,
-                   .pool = options_.firewall.pool,
+                   .pool = host_.pool(),
                    .grant_network = record.grants.network,
                    .grant_expose_ports = record.grants.expose_ports,
                    .has_files = packages_.HasFiles(record.package_digest),
@@ -143,10 +164,16 @@ absl::StatusOr<std::shared_ptr<ProjectRuntime>> Supervisor::MakeRuntime(
       .state_file = DirectoryOf(record.id) / "current" / kRuntime / "service-state.json",
       .restored_mark = DirectoryOf(record.id) / "current" / kRuntime / kRestoredMark,
       .exec_directory = options_.run / "exec"};
-  auto runtime = std::make_shared<ProjectRuntime>(platform_, std::move(plan), files,
+  auto runtime = std::make_shared<ProjectRuntime>(platform_, std::move(plan), files, keepers_,
                                                   [this, id = record.id] { Publish(id); });
-  absl::MutexLock lock(&entry.mutex);
-  entry.runtime = runtime;
+  std::shared_ptr<ProjectRuntime> last;
+  {
+    absl::MutexLock lock(&entry.mutex);
+    last = std::exchange(entry.runtime, runtime);
+  }
+  if (last != nullptr) {
+    last->Close();
+  }
   return runtime;
 }
 
@@ -339,6 +366,7 @@ absl::Status Supervisor::StartLocked(Entry& entry, const ProjectRecord& record,
                                      const std::function<bool()>& cancelled) {
   const std::string& id = record.id;
   VIBE_RETURN_IF_ERROR(CheckSecrets(record, secrets));
+  VIBE_RETURN_IF_ERROR(host_.SettlePool());
   VIBE_RETURN_IF_ERROR(StateOf(id).status());
   std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(id);
   const bool runs = runtime != nullptr && AnyActive(runtime->services());
@@ -370,7 +398,9 @@ absl::StatusOr<v1::Project> Supervisor::StopProject(const std::string& id, absl:
                                                     const ProgressSink& progress) {
   VIBE_RETURN_IF_ERROR(Record(id).status());
   const std::shared_ptr<Entry> entry = EntryOf(id);
+  ++entry->stops;
   absl::MutexLock operation(&entry->operation);
+  --entry->stops;
   VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
   VIBE_RETURN_IF_ERROR(store_->SetWantRunning(id, false));
   std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(id);
@@ -385,7 +415,9 @@ absl::StatusOr<v1::Project> Supervisor::StopProject(const std::string& id, absl:
 
 absl::Status Supervisor::DeleteProject(const std::string& id, bool delete_data) {
   const std::shared_ptr<Entry> entry = EntryOf(id);
+  ++entry->stops;
   absl::MutexLock operation(&entry->operation);
+  --entry->stops;
   const auto record = store_->Get(id);
   if (absl::IsNotFound(record.status())) {
     absl::MutexLock lock(&mutex_);
@@ -407,11 +439,13 @@ absl::Status Supervisor::DeleteProject(const std::string& id, bool delete_data) 
   }
   VIBE_RETURN_IF_ERROR(images_.RemoveNamespace(ns));
   VIBE_RETURN_IF_ERROR(ForgetFirewall(id));
+  completion_->Forget(id);
   {
-    // Its last thread writes the state file: it must be gone before the folder goes.
-    completion_->Forget(id);
     absl::MutexLock lock(&entry->mutex);
     entry->runtime.reset();
+  }
+  if (runtime != nullptr) {
+    runtime->Close();  // it writes the state file: that must be over before the folder goes
   }
   {
     absl::MutexLock lock(&entry->state_mutex);

@@ -5,6 +5,7 @@
 // side.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -27,12 +28,14 @@
 #include "relay/stream_header.h"
 #include "state/snapshot_store.h"
 #include "supervisor/event_bus.h"
+#include "supervisor/host_network.h"
 #include "supervisor/package_store.h"
 #include "supervisor/project_firewall.h"
 #include "supervisor/project_runtime.h"
 #include "supervisor/project_store.h"
 #include "supervisor/service_container.h"
 #include "supervisor/snapshot_completion.h"
+#include "supervisor/thread_set.h"
 #include "vibe/v1/supervisor.pb.h"
 
 namespace vibe::supervisor {
@@ -81,6 +84,9 @@ class Supervisor {
   absl::StatusOr<v1::Project> SetGrants(const std::string& id, const v1::Grants& grants);
   absl::StatusOr<v1::Project> GetProject(const std::string& id);
   absl::StatusOr<std::vector<v1::Project>> ListProjects();
+  // What the host's own addresses are: out of every project's reach when this returns. Without
+  // them, and with what cannot be taken, nobody has the internet until they are known again.
+  absl::Status SetHostNetwork(const v1::SetHostNetworkRequest& request);
 
   // Snapshots (supervisor_snapshots.cpp, supervisor_restore.cpp). A save returns when the snapshot
   // is on the disk; what is found out about it later is in the list.
@@ -140,7 +146,8 @@ class Supervisor {
  private:
   // A project's in-memory part. Lives as long as the project.
   struct Entry {
-    absl::Mutex operation;  // open, start, stop, save, restore, delete exclude each other
+    absl::Mutex operation;       // open, start, stop, save, restore, delete exclude each other
+    std::atomic<int> stops = 0;  // and deletions that wait for it: an autosave gives way to them
     absl::Mutex mutex;
     std::shared_ptr<ProjectRuntime> runtime ABSL_GUARDED_BY(mutex);  // null: not started since boot
     absl::Mutex state_mutex;  // held while a store is opened, which may have to tidy up
@@ -167,6 +174,7 @@ class Supervisor {
   absl::StatusOr<ProjectRecord> Record(const std::string& id);
   std::shared_ptr<Entry> EntryOf(const std::string& id);
   std::shared_ptr<ProjectRuntime> RuntimeOf(const std::string& id);
+  std::vector<std::shared_ptr<ProjectRuntime>> Runtimes();
   absl::StatusOr<Plan> PlanOf(const ProjectRecord& record) const;
   absl::StatusOr<std::shared_ptr<ProjectRuntime>> MakeRuntime(Entry& entry,
                                                               const ProjectRecord& record);
@@ -213,6 +221,7 @@ class Supervisor {
                             const std::map<std::string, std::string>& secrets) const;
   absl::Status ForgetFirewall(const std::string& id);
   bool AwaitContainerd();  // false when the supervisor ends first
+  bool AwaitPool();        // likewise
   void RemoveUnusedPackages();
   absl::Status PruneProject(const ProjectRecord& record, const std::string& ns,
                             v1::PruneImagesResponse& response);
@@ -230,8 +239,11 @@ class Supervisor {
   containerd::Client containerd_;
   images::ImageStore images_;
   const Platform platform_;
+  HostNetwork host_;
   ProjectFirewall firewall_;
   EventBus events_;
+  // Of each project one at most, and one that is just ending.
+  ThreadSet keepers_{2 * network::kMaxProjects};
 
   absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<Entry>> entries_ ABSL_GUARDED_BY(mutex_);

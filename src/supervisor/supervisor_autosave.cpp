@@ -55,7 +55,7 @@ void Supervisor::AutosaveIfDue(const ProjectRecord& record, AutosaveClock& clock
   if (const auto now = store_->Get(record.id); now.ok()) {
     SaveCall call;
     call.request.reason = state::SnapshotReason::kAutosave;
-    call.cancelled = [this] { return Closing(); };
+    call.cancelled = [&] { return Closing() || entry->stops > 0; };
     const auto saved = Save(*now, std::move(call), [](const v1::Progress&) {});
     if (!saved.ok()) {
       spdlog::warn("autosave: {}", saved.status().ToString());

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <future>
 
+#include "absl/time/clock.h"
 #include "base/status.h"
 #include "spdlog/spdlog.h"
 #include "supervisor/container_job.h"
@@ -16,6 +17,8 @@ namespace {
 
 // After containerd went away: soon enough that no restart of a service is missed for long.
 constexpr absl::Duration kWatchRetry = absl::Milliseconds(100);
+// The host that boots the machine speaks as soon as somebody listens; one that does not was killed.
+constexpr absl::Duration kHostPatience = absl::Seconds(5);
 
 }  // namespace
 
@@ -79,6 +82,19 @@ bool Supervisor::AwaitContainerd() {
   return true;
 }
 
+bool Supervisor::AwaitPool() {
+  const absl::Time give_up = absl::Now() + kHostPatience;
+  while (!host_.AwaitPool(kWatchRetry) && absl::Now() < give_up) {
+    if (Closing()) {
+      return false;
+    }
+  }
+  if (const absl::Status settled = host_.SettlePool(); !settled.ok()) {
+    spdlog::error("the addresses for projects: {}", settled.ToString());
+  }
+  return true;
+}
+
 absl::Status Supervisor::AwaitRecovered(const std::string& id, absl::Duration limit) {
   const auto known = [&] {
     mutex_.AssertReaderHeld();
@@ -99,16 +115,18 @@ void Supervisor::RecoverProject(const ProjectRecord& record) {
     spdlog::error("project {}: its state: {}", record.name, state.status().ToString());
     return;  // each call says so again
   }
-  if (!AwaitContainerd()) {
+  if (!AwaitContainerd() || (record.want_running && !AwaitPool())) {
     return;
   }
   RemoveLeftJobs(containerd_, NamespaceName(record.app_id, record.id)).IgnoreError();
   const std::shared_ptr<Entry> entry = EntryOf(record.id);
   absl::MutexLock operation(&entry->operation);
-  if (RuntimeOf(record.id) != nullptr || !store_->Get(record.id).ok()) {
+  // What the user allows may be another by now.
+  const absl::StatusOr<ProjectRecord> now = store_->Get(record.id);
+  if (RuntimeOf(record.id) != nullptr || !now.ok()) {
     return;  // the host was faster
   }
-  auto runtime = MakeRuntime(*entry, record);
+  auto runtime = MakeRuntime(*entry, *now);
   if (!runtime.ok()) {
     spdlog::error("project {}: {}", record.name, runtime.status().ToString());
     return;
@@ -146,17 +164,8 @@ void Supervisor::RecoverProject(const ProjectRecord& record) {
 
 void Supervisor::WatchContainerd() {
   const auto for_all = [this](const std::function<void(ProjectRuntime&)>& act) {
-    std::vector<std::string> ids;
-    {
-      absl::MutexLock lock(&mutex_);
-      for (const auto& [id, entry] : entries_) {
-        ids.push_back(id);
-      }
-    }
-    for (const std::string& id : ids) {
-      if (const auto runtime = RuntimeOf(id)) {
-        act(*runtime);
-      }
+    for (const std::shared_ptr<ProjectRuntime>& runtime : Runtimes()) {
+      act(*runtime);
     }
   };
   const auto closing = [this] {

@@ -79,6 +79,17 @@ class Internet:
         run("ip", "netns", "del", self.name)  # the cable goes with it
 
 
+class AddressMore:
+    """This computer has one more address of its own, on its loopback interface, as routers do."""
+
+    def __init__(self, address):
+        self.words = [f"{address}/32", "dev", "lo"]
+        run("ip", "addr", "add", *self.words)
+
+    def close(self):
+        run("ip", "addr", "del", *self.words)
+
+
 def attempts(vibe, project, whats, service="web"):
     """The outcomes of several attempts, in one command."""
     out = vibe("exec", project, "-s", service, "--", "/app/network_probe", "try", *whats)

@@ -26,11 +26,11 @@ BOOT = 120
 TRANSPORT = os.environ.get("VIBE_TEST_TRANSPORT", "")
 
 
-def make(home=None, **variables):
+def make(home=None, transport=TRANSPORT, **variables):
     home = home or Path(tempfile.mkdtemp(prefix="vibe-vm-"))
     cli = Vibe(home / "home", machine="qemu")
     cli.environment.update({"VIBE_MACHINE_MEMORY": "2GiB", **variables})
-    if TRANSPORT == "serial":
+    if transport == "serial":
         if os.access("/dev/vhost-vsock", os.R_OK | os.W_OK):
             pytest.skip("this host's kernel has vsock")
         folders = [folder for folder in os.environ["PATH"].split(":")

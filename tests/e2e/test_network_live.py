@@ -4,15 +4,18 @@ that wants to be another."""
 import json
 import subprocess
 import time
+from contextlib import closing
+from datetime import datetime
 
 import pytest
 
-from network_world import (PUBLIC4, PUBLIC_PORT, SERVICE_PORT, Internet, addresses_of, attempt, attempts, run,
-                           serving, write_probe_app)
+from network_world import (HOST4, HOST6, PUBLIC4, PUBLIC_PORT, SERVICE_PORT, AddressMore, Internet, Server,
+                           addresses_of, attempt, attempts, run, serving, write_probe_app)
 from vibe_cli import Failed, eventually, get, probe
 
 ONLINE = {"security": {"network": True}}
 PUBLIC = f"tcp,{PUBLIC4},{PUBLIC_PORT}"
+HOST_PORT, LATE4 = 7646, "198.51.100.7"
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +97,38 @@ def test_a_decision_while_the_machine_is_stopped_holds_when_it_runs_again(vibe, 
     assert vibe.json("revoke", online, "network")["decisions"]["network"] is False
     vibe("machine", "start")
     eventually(lambda: vibe.project(online)["status"] == "running", what="the project's return")
-    eventually(lambda: attempt(vibe, online, PUBLIC)["outcome"] == "refused", what="the refusal")
+    assert attempt(vibe, online, PUBLIC)["outcome"] == "refused"
     vibe("machine", "stop")
     vibe("grant", online, "network")
     vibe("machine", "start")
     eventually(lambda: vibe.project(online)["status"] == "running", what="the project's return")
-    eventually(lambda: attempt(vibe, online, PUBLIC)["outcome"] == "open", what="the internet")
+    assert attempt(vibe, online, PUBLIC)["outcome"] == "open"
+
+
+def test_a_decision_while_the_machine_is_stopped_holds_from_the_first_packet(vibe, internet, folder, network_probe):
+    """A service tries to reach the internet from its first instant on, without end."""
+    eager = {**probe("out", ["hammer", PUBLIC4, str(PUBLIC_PORT)]), "entrypoint": ["/app/network_probe"]}
+    vibe.open(write_probe_app(folder / "eager", [serving("web", 8080), eager], network_probe, **ONLINE), name="eager")
+
+    def said_since(moment):
+        lines = vibe.json("logs", "eager", "-s", "out", "-n", "100000")["lines"]
+        return [line["text"] for line in lines
+                if datetime.fromisoformat(line["time"][:26] + "+00:00").timestamp() > moment]
+
+    eventually(lambda: "reached" in said_since(0), what="the internet")
+    for _ in range(2):
+        vibe("machine", "stop")
+        vibe("revoke", "eager", "network")
+        stopped = time.time()
+        vibe("machine", "start")
+        eventually(lambda: any("tried" in text for text in said_since(stopped)), what="its attempts")
+        assert "reached" not in said_since(stopped), "it had the internet before it was told"
+        vibe("machine", "stop")
+        vibe("grant", "eager", "network")
+        stopped = time.time()
+        vibe("machine", "start")
+        eventually(lambda: "reached" in said_since(stopped), what="the internet")
+    vibe("rm", "eager", "--yes")
 
 
 def test_the_address_comes_and_goes_without_a_restart(vibe, online):
@@ -155,6 +184,61 @@ def test_nothing_gets_through_while_the_tables_are_replaced(vibe, online, folder
         assert int(tried[-1].split()[-3]) > 1000, f"{service} hardly tried: {tried[-1:]}"
         assert lines.count("reached") == (before if service == "out" else 0), service
     vibe("rm", "hammer", "--yes")
+
+
+# ---- this computer
+
+def enter_machine(vibe):
+    return ["nsenter", f"--net=/proc/{vibe.machine_init()}/ns/net"]
+
+
+def listed_host_addresses(vibe):
+    listed = json.loads(run(*enter_machine(vibe), "nft", "-j", "list", "table", "inet", "vibe"))["nftables"]
+    return {address for entry in listed if entry.get("set", {}).get("name") in ("host4", "host6")
+            for address in entry["set"].get("elem", [])}
+
+
+def test_an_address_that_this_computer_gets_later_is_out_of_reach(vibe, online, network_probe):
+    assert {HOST4, HOST6} <= listed_host_addresses(vibe)
+    aims = [f"{protocol},{LATE4},{HOST_PORT}" for protocol in ("tcp", "udp")]
+    with closing(Server(network_probe, HOST_PORT)), closing(AddressMore(LATE4)):
+        from_machine = run(*enter_machine(vibe), network_probe, "try", *aims)
+        assert from_machine.count('"outcome": "open"') == 2, f"a refusal would prove nothing: {from_machine}"
+        eventually(lambda: all(outcome["outcome"] == "refused" for outcome in attempts(vibe, online, aims)), timeout=5,
+                   what="the refusal")
+        assert max(outcome["ms"] for outcome in attempts(vibe, online, aims)) < 500
+        assert attempt(vibe, online, PUBLIC)["outcome"] == "open", "nothing else was taken away"
+    # Whoever has that address next is on the internet again.
+    eventually(lambda: LATE4 not in listed_host_addresses(vibe), timeout=5, what="the end of the refusal")
+
+
+def test_no_moment_lets_a_service_reach_this_computer(vibe, internet, folder, network_probe):
+    """A service that has the internet aims at this computer without end, while everything that keeps it away dies and comes
+    back."""
+    app = write_probe_app(folder / "prying", [
+        serving("web", 8080), {**probe("pry", ["hammer", HOST4, str(HOST_PORT)]), "entrypoint": ["/app/network_probe"]}],
+        network_probe, **ONLINE)
+
+    def is_online():
+        return '"outcome": "open"' in vibe.run("exec", "prying", "-s", "web", "--", "/app/network_probe", "try", PUBLIC).stdout
+
+    with closing(Server(network_probe, HOST_PORT)):
+        vibe.open(app, name="prying")
+        assert is_online()
+        for _ in range(3):
+            vibe.kill("vibe-supervisor")
+            eventually(is_online, what="the supervisor's return")
+        vibe.kill_vibed()
+        eventually(is_online, what="vibed's return")
+        vibe("machine", "stop")
+        vibe("machine", "start")
+        eventually(is_online, what="the machine's return")
+        vibe("stop", "prying")
+    lines = log(vibe, "prying", "pry")
+    tried = [int(line.split()[-3]) for line in lines.splitlines() if "tried" in line]
+    assert max(tried) > 1000, f"it hardly tried: {tried}"
+    assert "reached" not in lines
+    vibe("rm", "prying", "--yes")
 
 
 # ---- to be another

@@ -3,15 +3,16 @@ be. One boot."""
 
 import shutil
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from network_world import (PUBLIC4, PUBLIC_PORT, SERVICE_PORT, Internet, Server, addresses_of, attempt, attempts,
-                           gateways_of, serving, write_probe_app)
-from vibe_cli import Vibe
+from network_world import (HOST4, PUBLIC4, PUBLIC_PORT, SERVICE_PORT, AddressMore, Internet, Server, addresses_of,
+                           attempt, attempts, gateways_of, run, serving, write_probe_app)
+from vibe_cli import Vibe, eventually
 
-HOST_PORT = 7644
+HOST_PORT, LATE4 = 7644, "198.51.100.8"
 GUEST, GATEWAY = "10.0.2.15", "10.0.2.2"
 
 
@@ -44,7 +45,7 @@ def test_the_walls_are_those_of_the_native_machine(vm):
     refused = [f"{protocol},{address},{SERVICE_PORT}" for protocol in both for address in other]
     refused += [f"{protocol},{address},{port}" for protocol in both for port in (1024, 1025, 53)
                 for address in (*gateways_of(vm, "one"), GUEST)]
-    refused += [f"{protocol},{GATEWAY},{HOST_PORT}" for protocol in both]
+    refused += [f"{protocol},{address},{HOST_PORT}" for protocol in both for address in (GATEWAY, HOST4)]
     refused += ["tcp,169.254.169.254,80", "tcp,fd00:ec2::254,80"]
     forbidden = ["raw4", "raw6", "packet"]
     outcomes = attempts(vm, "one", open_ones + refused + forbidden)
@@ -60,3 +61,31 @@ def test_the_internet_comes_and_goes_without_a_restart(vm):
     assert attempt(vm, "one", public)["outcome"] == "refused"
     vm("grant", "one", "network")
     assert attempt(vm, "one", public)["outcome"] == "open"
+
+
+def test_an_address_that_this_computer_gets_later_is_out_of_reach(vm, network_probe):
+    late, public = f"tcp,{LATE4},{HOST_PORT}", f"tcp,{PUBLIC4},{PUBLIC_PORT}"
+    with closing(AddressMore(LATE4)):
+        assert '"outcome": "open"' in run(network_probe, "try", late), "a refusal would prove nothing"
+        eventually(lambda: attempt(vm, "one", late)["outcome"] == "refused", timeout=10, what="the refusal")
+        assert attempt(vm, "one", public)["outcome"] == "open"
+
+
+def test_a_decision_while_the_machine_is_suspended_holds_when_it_wakes(vm):
+    public = f"tcp,{PUBLIC4},{PUBLIC_PORT}"
+    for command, outcome in (("revoke", "refused"), ("grant", "open")):
+        vm("machine", "stop")
+        vm(command, "one", "network")
+        vm("machine", "start")
+        assert vm.json("machine", "status")["resumed"], "it was booted"
+        assert attempt(vm, "one", public)["outcome"] == outcome
+
+
+def test_a_suspended_machine_wakes_where_this_computer_is_then(vm):
+    late, public = f"tcp,{LATE4},{HOST_PORT}", f"tcp,{PUBLIC4},{PUBLIC_PORT}"
+    vm("machine", "stop")
+    with closing(AddressMore(LATE4)):
+        vm("machine", "start")
+        assert vm.json("machine", "status")["resumed"], "it was booted"
+        assert attempt(vm, "one", late)["outcome"] == "refused", "it was told before anybody is served"
+        assert attempt(vm, "one", public)["outcome"] == "open"

@@ -169,6 +169,20 @@ def test_an_autosave_goes_on_without_its_hook(vibe, tmp_path):
     vibe("rm", "alone", "--yes")
 
 
+def test_a_stop_does_not_wait_for_the_hook_of_an_autosave(vibe, tmp_path):
+    app = write_app(tmp_path / "app", [probe("web", ["serve", "8080"], ports=[{"container": 8080}],
+                                             stateVolumes=["files:/files"],
+                                             hooks={"preSave": {"command": ["/probe", "stubborn", "998"], "timeout": "10m"}})],
+                    state={"autosave": True, "autosaveDebounceSeconds": 1, "volumes": [{"name": "files"}]})
+    vibe.open(app, name="stopped")
+    eventually(lambda: hook_processes(vibe, "stubborn 998"), timeout=60, what="the hook of an autosave")
+    begun = time.monotonic()
+    vibe("stop", "stopped")
+    assert time.monotonic() - begun < 25, "the stop waited for the hook"
+    assert not hook_processes(vibe, "stubborn 998"), "the hook goes on"
+    vibe("rm", "stopped", "--yes")
+
+
 def test_a_manifest_with_a_bad_hook_is_told_with_its_place(vibe, tmp_path):
     app = hooked(tmp_path / "app", preSave={"command": [], "timeout": "1h"})
     result = vibe.run("validate", app)

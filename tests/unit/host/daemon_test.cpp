@@ -205,8 +205,10 @@ TEST_F(DaemonTest, ServesExactlyWhatTheContractLists) {
   Projects projects({**library, machine, supervisor, ports});
   MachineReset reset({**library, machine, supervisor, ports, projects, home_});
   const Doctor doctor(**library, machine, supervisor, home_, "");
+  HostNetworkPush network(
+      supervisor, [] { return vm::MachineState::kStopped; }, [](bool) { return absl::OkStatus(); });
   for (const Route& route :
-       MakeRoutes({projects, machine, supervisor, ports, reset, doctor, "", "", home_})) {
+       MakeRoutes({projects, machine, supervisor, ports, network, reset, doctor, "", "", home_})) {
     std::string method = route.method;
     std::transform(method.begin(), method.end(), method.begin(), [](char c) { return c | 0x20; });
     served.insert(method + " " + route.path);
@@ -492,6 +494,20 @@ TEST_F(DaemonTest, AStopWhileTheMachineIsOffHoldsWhenItBoots) {
     absl::SleepFor(absl::Milliseconds(10));
   }
   EXPECT_EQ(supervisor_.projects().begin()->second.status(), v1::STATUS_STOPPED);
+}
+
+TEST_F(DaemonTest, ADecisionWhileTheMachineIsOffIsKnownBeforeAnybodyHasTheInternet) {
+  const json project = Open();
+  Call("POST", "/v1/machine/stop");
+  EXPECT_EQ(Call("POST", "/v1/projects/my-notes/decisions", {{"network", true}}).status, 200);
+  const size_t before = supervisor_.calls().size();
+  Call("POST", "/v1/machine/start");
+  std::vector<std::string> calls = supervisor_.calls();
+  calls.erase(calls.begin(), calls.begin() + static_cast<std::ptrdiff_t>(before));
+  ASSERT_GE(calls.size(), 2U);
+  EXPECT_EQ(calls[0], "SetGrants");
+  EXPECT_EQ(calls[1], "SetHostNetwork");
+  EXPECT_TRUE(supervisor_.projects()[project["id"]].grants().network());
 }
 
 TEST_F(DaemonTest, OneOperationAtATimeAndAClientThatGoesCancelsIts) {

@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "base/unix_socket.h"
 #include "manifest/parse.h"
+#include "relay/frame.h"
 #include "rpc/ports.h"
 #include "rpc/status.h"
 #include "spdlog/spdlog.h"
@@ -64,6 +65,16 @@ std::string ScriptedSupervisor::uploaded() const {
   return last_upload_;
 }
 
+std::vector<v1::SetHostNetworkRequest> ScriptedSupervisor::told() const {
+  const std::lock_guard lock(mutex_);
+  return told_;
+}
+
+std::vector<std::string> ScriptedSupervisor::calls() const {
+  const std::lock_guard lock(mutex_);
+  return calls_;
+}
+
 absl::StatusOr<v1::Project> ScriptedSupervisor::Find(const std::string& id) const {
   const std::lock_guard lock(mutex_);
   const auto found = projects_.find(id);
@@ -110,6 +121,7 @@ grpc::Status ScriptedSupervisor::EnsureProject(Context*, const v1::EnsureProject
 grpc::Status ScriptedSupervisor::SetGrants(Context*, const v1::SetGrantsRequest* request,
                                            v1::SetGrantsResponse* response) {
   const std::lock_guard lock(mutex_);
+  calls_.push_back("SetGrants");
   v1::EnsureProjectRequest& ensured = ensured_[request->id()];
   *ensured.mutable_grants() = request->grants();
   v1::Project& project = projects_[request->id()];
@@ -330,6 +342,14 @@ grpc::Status ScriptedSupervisor::DiskUsage(Context*, const v1::DiskUsageRequest*
   return grpc::Status::OK;
 }
 
+grpc::Status ScriptedSupervisor::SetHostNetwork(Context*, const v1::SetHostNetworkRequest* request,
+                                                v1::SetHostNetworkResponse*) {
+  const std::lock_guard lock(mutex_);
+  told_.push_back(*request);
+  calls_.push_back("SetHostNetwork");
+  return grpc::Status::OK;
+}
+
 grpc::Status ScriptedSupervisor::Shutdown(Context*, const v1::ShutdownRequest*,
                                           v1::ShutdownResponse*) {
   const std::lock_guard lock(mutex_);
@@ -359,6 +379,12 @@ std::string ReadHeader(int fd) {
   return header;
 }
 
+std::string Frame(const std::string& payload) {
+  std::string header(relay::kFrameHeaderBytes, '\0');
+  relay::WriteFrameHeader(relay::FrameKind::kData, payload.size(), header.data());
+  return header + payload;
+}
+
 void ServeForward(int fd) {
   std::vector<std::thread> given;
   while (true) {
@@ -367,12 +393,12 @@ void ServeForward(int fd) {
       const bool dead = header.empty() || header.find(" dead ") != std::string::npos;
       const bool datagrams = absl::StartsWith(header, "DATAGRAMS ");
       const std::string answer = dead        ? "ERR nobody answers\n"
-                                 : datagrams ? "OK\n"  // frames come back as they are
-                                             : "OK\n" + header + "\n";
+                                 : datagrams ? "OK\n"
+                                             : "OK\n" + Frame(header + "\n");
       if (::write(fd, answer.data(), answer.size()) < 0 || dead) {
         ::shutdown(fd, SHUT_RDWR);
       } else {
-        Echo(fd);
+        Echo(fd);  // frames of both kinds come back as they are, which makes sense in both
       }
       break;
     }

@@ -28,8 +28,10 @@ class ScriptedSupervisor : public v1::Supervisor::Service {
   std::map<std::string, v1::Project> projects() const;
   void SetStatus(const std::string& id, v1::Status status);
   std::map<std::string, v1::EnsureProjectRequest> ensured() const;
-  std::string uploaded() const;             // the bytes of the last package
-  int imports() const { return imports_; }  // that needed bytes
+  std::string uploaded() const;                         // the bytes of the last package
+  std::vector<v1::SetHostNetworkRequest> told() const;  // of this computer's network
+  std::vector<std::string> calls() const;               // of SetGrants and SetHostNetwork
+  int imports() const { return imports_; }              // that needed bytes
 
   using Context = grpc::ServerContext;
   grpc::Status EnsureProject(Context*, const v1::EnsureProjectRequest*,
@@ -58,6 +60,8 @@ class ScriptedSupervisor : public v1::Supervisor::Service {
   grpc::Status Exec(Context*,
                     grpc::ServerReaderWriter<v1::ExecResponse, v1::ExecRequest>*) override;
   grpc::Status DiskUsage(Context*, const v1::DiskUsageRequest*, v1::DiskUsageResponse*) override;
+  grpc::Status SetHostNetwork(Context*, const v1::SetHostNetworkRequest*,
+                              v1::SetHostNetworkResponse*) override;
   grpc::Status Shutdown(Context*, const v1::ShutdownRequest*, v1::ShutdownResponse*) override;
 
  private:
@@ -68,14 +72,16 @@ class ScriptedSupervisor : public v1::Supervisor::Service {
   std::map<std::string, v1::EnsureProjectRequest> ensured_;
   std::map<std::string, std::string> packages_;  // digest to bytes
   std::string last_upload_;
+  std::vector<v1::SetHostNetworkRequest> told_;
+  std::vector<std::string> calls_;
   std::function<absl::Status(grpc::ServerContext&)> on_start_;
   uint64_t changes_ = 0;
   std::atomic<int> imports_{0};
 };
 
-// Forwarded connections are answered "OK" and then echoed, header and all; those to a service
-// called "dead" get "ERR", and "given" and "once" an echoing socket of their own, after which
-// "once" closes the stream. Datagrams are echoed.
+// Forwarded connections are answered "OK" and then echoed in frames, header and all; those to a
+// service called "dead" get "ERR", and "given" and "once" an echoing socket of their own, after
+// which "once" closes the stream. Datagrams are echoed.
 class ScriptedMachine : public vm::VirtualMachine {
  public:
   // `supervisor` and the folder outlive it.

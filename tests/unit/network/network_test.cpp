@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "../supervisor/golden.h"
 #include "network/cni.h"
@@ -70,32 +71,26 @@ TEST(AddressPool, AvoidsWhatIsTaken) {
   EXPECT_EQ(AddressPool::Avoiding({"10.64.0.0/10"}).Ipv4Of(1, 0), "10.128.4.2");
 }
 
-TEST(AddressPool, ReadsTheKernelsRoutes) {
-  const std::string header =
-      "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
-  EXPECT_THAT(
-      RoutedRanges(header + "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
-                            "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
-                            "tun0\t0000400A\t00000000\t0001\t0\t0\t0\t0000C0FF\t0\t0\t0\n"
-                            "vibe-3\t000C400A\t00000000\t0001\t0\t0\t0\t00FCFFFF\t0\t0\t0\n"),
-      testing::ElementsAre("192.0.2.0/24", "10.64.0.0/10"));
-  for (const char* nonsense : {"", "\n\n", "eth0", "a b c d e f g h i", "eth0 0 0 0 0 0 0 0"}) {
-    EXPECT_THAT(RoutedRanges(nonsense), testing::IsEmpty()) << nonsense;
-  }
+// This host, whose own addresses are known.
+FirewallState Known(std::vector<FirewallProject> projects,
+                    std::set<std::string> host = {"192.0.2.7"}) {
+  return {.projects = std::move(projects), .host = std::move(host)};
 }
 
 TEST(Firewall, IsAsAgreed) {
   ExpectGolden("firewall/empty.nft", FirewallText({}, {}));
+  const std::vector<FirewallProject> projects = {{.index = 4095, .services = 1, .internet = true},
+                                                 {.index = 0, .services = 0},
+                                                 {.index = 7, .services = 2, .internet = true}};
+  const FirewallOptions uplink{.blocked4 = {"10.0.2.0/24"},
+                               .blocked6 = {"fec0::/64"},
+                               .uplink = "tap0",
+                               .nameservers = {"10.0.2.3", "fec0::3"}};
   ExpectGolden("firewall/uplink.nft",
-               FirewallText({{.index = 4095, .services = 1, .internet = true},
-                             {.index = 0, .services = 0},
-                             {.index = 7, .services = 2, .internet = true}},
-                            {.blocked4 = {"10.0.2.0/24"},
-                             .blocked6 = {"fec0::/64"},
-                             .uplink = "tap0",
-                             .nameservers = {"10.0.2.3", "fec0::3"}}));
+               FirewallText(Known(projects, {"2001:db8::7", "192.0.2.7", "198.51.100.7"}), uplink));
+  ExpectGolden("firewall/host-unknown.nft", FirewallText({.projects = projects}, uplink));
   ExpectGolden("firewall/other-pool.nft",
-               FirewallText({{.index = 1, .services = 1}},
+               FirewallText(Known({{.index = 1, .services = 1}}),
                             {.pool = AddressPool::Avoiding({"10.64.0.0/10"}), .uplink = "tap0"}));
 }
 
@@ -104,19 +99,49 @@ TEST(Firewall, ChangesNameOnlyWhatIsDifferent) {
   const FirewallProject refused{.index = 7, .services = 2, .internet = false};
   const FirewallProject granted{.index = 7, .services = 2, .internet = true};
   const FirewallProject larger{.index = 7, .services = 3, .internet = true};
-  EXPECT_EQ(FirewallChange({other, refused}, {refused, other}, {}), "");
-  ExpectGolden("firewall/change-come.nft", FirewallChange({other}, {other, granted}, {}));
-  ExpectGolden("firewall/change-gone.nft", FirewallChange({granted, other}, {other}, {}));
-  EXPECT_EQ(FirewallChange({refused, other}, {other, granted}, {}),
+  const auto change = [](const std::vector<FirewallProject>& before,
+                         const std::vector<FirewallProject>& after) {
+    return FirewallChange(Known(before), Known(after), {});
+  };
+  EXPECT_EQ(change({other, refused}, {refused, other}), "");
+  ExpectGolden("firewall/change-come.nft", change({other}, {other, granted}));
+  ExpectGolden("firewall/change-gone.nft", change({granted, other}, {other}));
+  EXPECT_EQ(change({refused, other}, {other, granted}),
             "add element inet vibe internet { \"vibe-7\" }\n");
-  EXPECT_EQ(FirewallChange({other, granted}, {other, refused}, {}),
+  EXPECT_EQ(change({other, granted}, {other, refused}),
             "delete element inet vibe internet { \"vibe-7\" }\n");
-  ExpectGolden("firewall/change-larger.nft", FirewallChange({granted}, {larger}, {}));
+  ExpectGolden("firewall/change-larger.nft", change({granted}, {larger}));
+}
+
+TEST(Firewall, FollowsTheHostsAddresses) {
+  const std::vector<FirewallProject> some = {{.index = 1, .services = 1, .internet = true},
+                                             {.index = 2, .services = 1}};
+  ExpectGolden("firewall/change-host.nft",
+               FirewallChange(Known(some, {"192.0.2.7", "192.0.2.8", "2001:db8::7"}),
+                              Known(some, {"192.0.2.8", "198.51.100.7", "2001:db8::8"}), {}));
+  EXPECT_EQ(FirewallChange(Known(some), Known(some), {}), "");
+  // Its own packets are refused with the internet, so nobody is bothered for its sake.
+  const std::vector<FirewallProject> none = {{.index = 2, .services = 1}};
+  EXPECT_EQ(FirewallChange(Known(none), Known(none, {"198.51.100.7"}), {}), "");
+}
+
+TEST(Firewall, NobodyHasTheInternetWhileTheHostIsNotKnown) {
+  const std::vector<FirewallProject> some = {{.index = 1, .internet = true}, {.index = 2}};
+  EXPECT_EQ(FirewallChange({.projects = some}, Known(some), {}),
+            "add element inet vibe host4 { 192.0.2.7 }\n"
+            "add element inet vibe internet { \"vibe-1\" }\n");
+  EXPECT_EQ(FirewallChange(Known(some), {.projects = some}, {}),
+            "delete element inet vibe host4 { 192.0.2.7 }\n"
+            "delete element inet vibe internet { \"vibe-1\" }\n");
+  // A host without any address of its own is known all the same.
+  EXPECT_EQ(FirewallChange({.projects = some}, Known(some, {}), {}),
+            "add element inet vibe internet { \"vibe-1\" }\n");
+  EXPECT_EQ(FirewallChange({.projects = some}, {.projects = {some[1], some[0]}}, {}), "");
 }
 
 TEST(Firewall, DoesNotDependOnTheOrderOfProjects) {
-  EXPECT_EQ(FirewallText({{.index = 1}, {.index = 2, .internet = true}}, {}),
-            FirewallText({{.index = 2, .internet = true}, {.index = 1}}, {}));
+  EXPECT_EQ(FirewallText(Known({{.index = 1}, {.index = 2, .internet = true}}), {}),
+            FirewallText(Known({{.index = 2, .internet = true}, {.index = 1}}), {}));
 }
 
 TEST(Firewall, HasTheSameRulesForOneProjectAndForThousands) {
@@ -124,12 +149,11 @@ TEST(Firewall, HasTheSameRulesForOneProjectAndForThousands) {
   for (int index = 0; index < kMaxProjects; ++index) {
     all.push_back({.index = index, .services = 2, .internet = true});
   }
-  const auto lines = [](const std::string& text) {
+  const auto lines = [](const std::vector<FirewallProject>& projects) {
+    const std::string text = FirewallText(Known(projects), {.uplink = "tap0"});
     return std::count(text.begin(), text.end(), '\n');
   };
-  EXPECT_EQ(
-      lines(FirewallText({{.index = 0, .services = 1, .internet = true}}, {.uplink = "tap0"})),
-      lines(FirewallText(all, {.uplink = "tap0"})));
+  EXPECT_EQ(lines({{.index = 0, .services = 1, .internet = true}}), lines(all));
 }
 
 TEST(Cni, AsksForThePlannedAddresses) {

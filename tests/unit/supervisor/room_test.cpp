@@ -80,6 +80,15 @@ TEST(FullDisk, IsRecognizedFromWhoeverReportsIt) {
   EXPECT_EQ(ReasonOf(WithFreeSpace(absl::InternalError("no route to host"), "/")), std::nullopt);
 }
 
+TEST(FullDisk, ADiskThatFailsNeedsARestartOnlyWhenRoomDoesNotHelp) {
+  for (const char* text : {"write /x: Input/output error", "mkdir /x: Read-only file system"}) {
+    const absl::Status status = MarkFullDisk(absl::InternalError(text));
+    EXPECT_EQ(ReasonOf(status), std::nullopt) << text;
+    EXPECT_THAT(AdviceOf(status), HasSubstr("by itself when there is room")) << text;
+    EXPECT_THAT(AdviceOf(status), HasSubstr("If the error stays, run `vibe machine restart`"));
+  }
+}
+
 using PackageStoreTest = Folder;
 
 v1::PackageFile File(const std::string& path, const std::string& content) {
@@ -282,8 +291,9 @@ TEST_F(ForwardServerTest, MovesTheBytesOfManyConnectionsForAHostElsewhere) {
   }
   for (int i = 0; i < kConnections; ++i) {
     ASSERT_EQ(::send(services[i].get(), "hi", 2, MSG_NOSIGNAL), 2);
-    char hi[2];
-    ASSERT_EQ(::recv(clients[i].get(), hi, sizeof hi, MSG_WAITALL), 2);
+    char hi[6];
+    ASSERT_EQ(::recv(clients[i].get(), hi, sizeof hi, MSG_WAITALL), 6);
+    EXPECT_EQ(std::string(hi, sizeof hi), std::string("\0\0\0\2hi", 6)) << "not a frame";
   }
   server_->Stop();
 }
