@@ -191,8 +191,12 @@ TEST_F(PortForwarderTest, WhatIsOpenOnAPortThatIsTakenAwayIsReset) {
   std::vector<ForwardedPort> fewer = {ports[2]};
   ASSERT_TRUE(forwarder_.Reserve("p", fewer, {}).ok());
   for (const UniqueFd* client : {&stream, &given, &on_its_way}) {
-    char byte = 0;
-    EXPECT_EQ(::read(client->get(), &byte, 1), -1);
+    // The stream that "given" left may have served the last one: it has its answer then.
+    char bytes[100];
+    ssize_t count = 0;
+    while ((count = ::read(client->get(), bytes, sizeof bytes)) > 0) {
+    }
+    EXPECT_EQ(count, -1);
     EXPECT_EQ(errno, ECONNRESET);
   }
   ASSERT_EQ(::write(kept.get(), "y", 1), 1);
