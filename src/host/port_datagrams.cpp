@@ -18,6 +18,7 @@
 
 #include "host/port_listener.h"
 #include "relay/datagram_stream.h"
+#include "relay/stream_socket.h"
 
 namespace vibe::host {
 namespace {
@@ -32,14 +33,6 @@ constexpr auto kIdle = std::chrono::seconds(60);
 constexpr auto kSweep = std::chrono::seconds(5);
 constexpr size_t kMaxWaiting = 16;  // datagrams of a flow whose way is not open yet
 constexpr int kReadsPerTurn = 64;
-
-constexpr size_t kBufferBytes = 64 << 10;  // more than any datagram has
-
-// Of the thread; not the array itself, which every thread of the program would have.
-char* Buffer() {
-  static thread_local const std::unique_ptr<char[]> buffer(new char[kBufferBytes]);
-  return buffer.get();
-}
 
 // All but Open, Close and End is the lane's.
 class DatagramListener : public PortListener,
@@ -122,10 +115,11 @@ class DatagramListener : public PortListener,
     for (int i = 0; i < kReadsPerTurn && descriptors_[index].is_open(); ++i) {
       sockaddr_storage peer{};
       socklen_t size = sizeof peer;
-      const ssize_t count = ::recvfrom(descriptors_[index].native_handle(), Buffer(), kBufferBytes,
-                                       MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&peer), &size);
+      const ssize_t count =
+          ::recvfrom(descriptors_[index].native_handle(), relay::Scratch(), relay::kScratchBytes,
+                     MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&peer), &size);
       if (count >= 0) {
-        Take(index, peer, size, absl::string_view(Buffer(), static_cast<size_t>(count)));
+        Take(index, peer, size, absl::string_view(relay::Scratch(), static_cast<size_t>(count)));
       } else if (errno == EAGAIN) {
         break;
       }

@@ -45,9 +45,8 @@ class PortForwarder {
 
   // Makes `ports` the ports of the project: reserves those that it does not hold yet, lets go of
   // others and resets what is open there, and fills in host ports that were 0, none of them from
-  // `avoid`. PORT_CONFLICT names the
-  // port, the service and, where it can be found out, who has it; then the project holds what it
-  // held before.
+  // `avoid`. PORT_CONFLICT names the port, the service and, where it can be found out, who has it;
+  // then the project holds what it held before.
   absl::Status Reserve(const std::string& project_id, std::vector<ForwardedPort>& ports,
                        const std::set<uint16_t>& avoid);
   // Lets connections in on all that the project holds. Opening twice is harmless.

@@ -2,7 +2,6 @@
 
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
-#include <memory>
 #include <utility>
 
 namespace vibe::relay {
@@ -13,6 +12,7 @@ using boost::system::error_code;
 
 constexpr size_t kLengthBytes = 2;
 constexpr size_t kReadBytes = 64 << 10;
+static_assert(kReadBytes <= kScratchBytes);
 constexpr int kReadsPerTurn = 8;
 
 size_t LengthAt(absl::string_view bytes) {
@@ -34,11 +34,9 @@ void DatagramStream::Start(UniqueFd stream, Sink sink, std::function<void()> end
 }
 
 void DatagramStream::Hear() {
-  // Not the array itself: every thread of the program would have one.
-  static thread_local const std::unique_ptr<char[]> scratch(new char[kReadBytes]);
   for (int reads = 0; open_ && reads < kReadsPerTurn; ++reads) {
     error_code error;
-    in_.append(scratch.get(), socket_.read_some(asio::buffer(scratch.get(), kReadBytes), error));
+    in_.append(Scratch(), socket_.read_some(asio::buffer(Scratch(), kReadBytes), error));
     if (WouldBlock(error)) {
       break;
     }

@@ -20,8 +20,6 @@ namespace {
 namespace asio = boost::asio;
 using boost::system::error_code;
 
-// One direction moves this much before it lets other connections run.
-constexpr size_t kBytesPerTurn = 1 << 20;
 // Often enough that the other end, whose window is four times this, need not wait.
 constexpr size_t kSayTakenAt = kWindowBytes / 4;
 

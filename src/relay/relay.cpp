@@ -20,9 +20,6 @@ namespace asio = boost::asio;
 using Socket = StreamSocket;
 using boost::system::error_code;
 
-// One direction moves this much before it lets other connections run.
-constexpr size_t kBytesPerTurn = 1 << 20;
-
 // A unix socket has no reset: a peer that died looks like one that ended its sending. Linux tells
 // them apart, since only a full close hangs up both directions.
 bool PeerIsGone(int fd, sa_family_t family) {

@@ -26,8 +26,11 @@ bool WouldBlock(const boost::system::error_code& error);
 // such a thing.
 void ResetOnClose(int fd);
 
+// One direction moves this much before it lets other connections run.
+inline constexpr size_t kBytesPerTurn = 1 << 20;
+
 // What a thread reads into first: a direction has a buffer of its own only while the other side
-// does not take what came.
+// does not take what came. Nobody may hold on to what is in it beyond the call that read it.
 inline constexpr size_t kScratchBytes = (256 << 10) + 64;
 char* Scratch();
 

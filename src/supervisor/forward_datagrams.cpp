@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "relay/datagram_stream.h"
+#include "relay/stream_socket.h"
 #include "supervisor/service_socket.h"
 
 namespace vibe::supervisor {
@@ -18,7 +19,6 @@ using boost::system::error_code;
 using Descriptor = asio::posix::stream_descriptor;
 
 constexpr int kReadsPerTurn = 64;
-constexpr size_t kBufferBytes = 64 << 10;  // more than any datagram has
 
 class Flow : public std::enable_shared_from_this<Flow> {
  public:
@@ -51,13 +51,11 @@ class Flow : public std::enable_shared_from_this<Flow> {
   }
 
   void Read() {
-    // Not the array itself: every thread of the program would have one.
-    static thread_local const std::unique_ptr<char[]> buffer(new char[kBufferBytes]);
     for (int i = 0; i < kReadsPerTurn; ++i) {
       const ssize_t count =
-          ::recv(service_.native_handle(), buffer.get(), kBufferBytes, MSG_DONTWAIT);
+          ::recv(service_.native_handle(), relay::Scratch(), relay::kScratchBytes, MSG_DONTWAIT);
       if (count >= 0) {
-        host_->Send(absl::string_view(buffer.get(), static_cast<size_t>(count)));
+        host_->Send(absl::string_view(relay::Scratch(), static_cast<size_t>(count)));
       } else if (errno == EAGAIN) {
         break;
       }

@@ -79,10 +79,7 @@ HostNetwork::HostNetwork(std::filesystem::path directory, std::vector<std::strin
     : directory_(std::move(directory)), taken_(std::move(taken)) {
   absl::MutexLock lock(&mutex_);
   if (const auto text = ReadFile(RangesFile(), kMaxFileBytes); text.ok()) {
-    std::vector<std::string> ranges = absl::StrSplit(*text, '\n', absl::SkipEmpty());
-    ranges.insert(ranges.end(), taken_.begin(), taken_.end());
-    pool_ = network::AddressPool::Avoiding(ranges);
-    settled_ = true;
+    UsePool(absl::StrSplit(*text, '\n', absl::SkipEmpty()));
   }
   if (const auto text = ReadFile(AddressesFile(), kMaxFileBytes); text.ok()) {
     v1::HostNetwork network;
@@ -95,15 +92,18 @@ HostNetwork::HostNetwork(std::filesystem::path directory, std::vector<std::strin
   }
 }
 
+void HostNetwork::UsePool(std::vector<std::string> ranges) {
+  ranges.insert(ranges.end(), taken_.begin(), taken_.end());
+  pool_ = network::AddressPool::Avoiding(ranges);
+  settled_ = true;
+}
+
 absl::Status HostNetwork::Settle(const std::vector<std::string>& ranges) {
   if (settled_) {
     return absl::OkStatus();
   }
   VIBE_RETURN_IF_ERROR(ReplaceFile(RangesFile(), absl::StrJoin(ranges, "\n")));
-  std::vector<std::string> taken = ranges;
-  taken.insert(taken.end(), taken_.begin(), taken_.end());
-  pool_ = network::AddressPool::Avoiding(taken);
-  settled_ = true;
+  UsePool(ranges);
   spdlog::info("projects get their addresses of {}", pool_.ipv4());
   return absl::OkStatus();
 }

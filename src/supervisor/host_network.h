@@ -57,6 +57,7 @@ class HostNetwork {
   bool AwaitPool(absl::Duration limit) const;
 
  private:
+  void UsePool(std::vector<std::string> ranges) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Settle(const std::vector<std::string>& ranges) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::filesystem::path AddressesFile() const { return directory_ / "host-addresses"; }
   std::filesystem::path RangesFile() const { return directory_ / "host-ranges"; }

@@ -1,16 +1,14 @@
 // What the host says of its own network, as the kernel's firewall has it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <csignal>
-#include <iostream>
 
 #include "absl/strings/str_cat.h"
 #include "base/random.h"
 #include "base/status.h"
+#include "machine_test.h"
 #include "rpc/status.h"
-#include "supervisor_machine.h"
 
 namespace vibe {
 namespace {
@@ -18,25 +16,20 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using testing::SupervisorMachine;
 
 constexpr char kManifest[] =
     R"({"kind":"vibe.app/v1","id":"com.example.test","name":"Test","version":"1.0.0",)"
     R"("security":{"network":true},)"
     R"("services":[{"name":"web","image":"payload:1","command":["/payload","wait"]}]})";
 
-class HostTest : public ::testing::Test {
+class HostTest : public testing::MachineTest {
  protected:
   void SetUp() override {
-    if (::geteuid() != 0) {
-      GTEST_SKIP() << "needs root";
+    MachineTest::SetUp();
+    if (!IsReady()) {
+      return;
     }
-    auto machine = SupervisorMachine::Start();
-    ASSERT_TRUE(machine.ok()) << machine.status();
-    machine_ = *std::move(machine);
-    const auto package = machine_->ImportPayload();
-    ASSERT_TRUE(package.ok()) << package.status();
-    ASSERT_TRUE(machine_->Ensure(id_, "online", kManifest, *package).ok());
+    ASSERT_TRUE(machine_->Ensure(id_, "online", kManifest, package_).ok());
     ASSERT_TRUE(machine_->Open(id_).ok());
     grpc::ClientContext context;
     v1::SetGrantsRequest request;
@@ -44,12 +37,6 @@ class HostTest : public ::testing::Test {
     request.mutable_grants()->set_network(true);
     v1::SetGrantsResponse response;
     ASSERT_TRUE(machine_->stub().SetGrants(&context, request, &response).ok());
-  }
-
-  void TearDown() override {
-    if (HasFailure() && machine_ != nullptr) {
-      std::cerr << "vibe-supervisor's log:\n" << machine_->log();
-    }
   }
 
   absl::Status Say(const v1::SetHostNetworkRequest& request) {
@@ -79,7 +66,6 @@ class HostTest : public ::testing::Test {
     ASSERT_TRUE(up.ok()) << up;
   }
 
-  std::unique_ptr<SupervisorMachine> machine_;
   const std::string id_ = RandomUuid();
 };
 

@@ -1,19 +1,17 @@
 // Secrets around saves and restores, at the only door that they come in by: StartProject.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <iterator>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/random.h"
 #include "base/status.h"
-#include "supervisor_machine.h"
+#include "machine_test.h"
 
 namespace vibe {
 namespace {
@@ -22,7 +20,6 @@ using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using testing::SupervisorMachine;
 
 constexpr char kSecret[] = "hunter22-is-a-secret";
 
@@ -36,29 +33,19 @@ constexpr char kManifest[] =
     R"("postRestore":{"command":["/payload","id"]}}}],)"
     R"("secrets":[{"name":"MODE","required":true},{"name":"PLAIN"},{"name":"UNSET"}]})";
 
-class SecretsTest : public ::testing::Test {
+class SecretsTest : public testing::MachineTest {
  protected:
   void SetUp() override {
-    if (::geteuid() != 0) {
-      GTEST_SKIP() << "needs root";
+    MachineTest::SetUp();
+    if (!IsReady()) {
+      return;
     }
-    auto machine = SupervisorMachine::Start();
-    ASSERT_TRUE(machine.ok()) << machine.status();
-    machine_ = *std::move(machine);
-    const auto package = machine_->ImportPayload();
-    ASSERT_TRUE(package.ok()) << package.status();
-    const auto ensured = machine_->Ensure(id_, "secretive", kManifest, *package);
+    const auto ensured = machine_->Ensure(id_, "secretive", kManifest, package_);
     ASSERT_TRUE(ensured.ok()) << ensured.status();
     ASSERT_TRUE(machine_->Open(id_).ok());
     EXPECT_EQ(ReasonOf(machine_->StartProject(id_).status()), Reason::kMissingSecret);
     const auto started = machine_->StartProject(id_, nullptr, {{"MODE", kSecret}});
     ASSERT_TRUE(started.ok()) << started.status();
-  }
-
-  void TearDown() override {
-    if (HasFailure() && machine_ != nullptr) {
-      std::cerr << "vibe-supervisor's log:\n" << machine_->log();
-    }
   }
 
   // What a program in the service sees.
@@ -100,7 +87,6 @@ class SecretsTest : public ::testing::Test {
     return restored.status();
   }
 
-  std::unique_ptr<SupervisorMachine> machine_;
   const std::string id_ = RandomUuid();
 };
 

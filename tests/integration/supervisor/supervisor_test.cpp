@@ -20,6 +20,7 @@
 #include "base/descriptor.h"
 #include "base/random.h"
 #include "base/status.h"
+#include "machine_test.h"
 #include "relay/stream_header.h"
 #include "rpc/status.h"
 #include "supervisor_machine.h"
@@ -64,26 +65,8 @@ bool Eventually(Predicate predicate, absl::Duration timeout = absl::Seconds(10))
   return predicate();
 }
 
-class SupervisorTest : public ::testing::Test {
+class SupervisorTest : public testing::MachineTest {
  protected:
-  void SetUp() override {
-    if (::geteuid() != 0) {
-      GTEST_SKIP() << "needs root";
-    }
-    auto machine = SupervisorMachine::Start();
-    ASSERT_TRUE(machine.ok()) << machine.status();
-    machine_ = *std::move(machine);
-    auto package = machine_->ImportPayload();
-    ASSERT_TRUE(package.ok()) << package.status();
-    package_ = *std::move(package);
-  }
-
-  void TearDown() override {
-    if (HasFailure() && machine_ != nullptr) {
-      std::cerr << "vibe-supervisor's log:\n" << machine_->log();
-    }
-  }
-
   void EnsureAndOpen(const std::string& id, const std::string& name,
                      const std::vector<std::string>& services) {
     const auto ensured = machine_->Ensure(id, name, Manifest(services), package_);
@@ -171,8 +154,6 @@ class SupervisorTest : public ::testing::Test {
     return result;
   }
 
-  std::unique_ptr<SupervisorMachine> machine_;
-  std::string package_;
   const std::string id_ = RandomUuid();
 };
 

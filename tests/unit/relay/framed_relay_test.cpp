@@ -5,7 +5,6 @@
 #include <sys/socket.h>
 
 #include <array>
-#include <atomic>
 #include <boost/asio/post.hpp>
 #include <chrono>
 #include <memory>
@@ -15,7 +14,7 @@
 #include <vector>
 
 #include "relay/frame.h"
-#include "relay/io_threads.h"
+#include "relays.h"
 #include "socket_pairs.h"
 
 namespace vibe::relay {
@@ -45,7 +44,7 @@ size_t SendAll(int fd) {
   return sent;
 }
 
-class FramedRelayTest : public testing::Test {
+class FramedRelayTest : public Relays {
  protected:
   void Start(UniqueFd socket, UniqueFd stream, std::shared_ptr<Traffic> traffic = nullptr) {
     auto& context = threads_.Next();
@@ -55,16 +54,6 @@ class FramedRelayTest : public testing::Test {
       StartFramedRelay(context, std::move(*a), std::move(*b), traffic, [this] { ++done_; });
     });
   }
-  bool WaitUntilDone(int count) {
-    for (int i = 0; i < 500 && done_ < count; ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    return done_ == count;
-  }
-
-  const std::shared_ptr<Traffic> traffic_ = std::make_shared<Traffic>();
-  std::atomic<int> done_ = 0;
-  IoThreads threads_{2};
 };
 
 // ---- two of them, and what is between

@@ -6,23 +6,21 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-#include <atomic>
 #include <boost/asio/post.hpp>
 #include <cerrno>
-#include <chrono>
 #include <memory>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "relay/io_threads.h"
+#include "relays.h"
 #include "socket_pairs.h"
 
 namespace vibe::relay {
 namespace {
 
-class RelayTest : public testing::Test {
+class RelayTest : public Relays {
  protected:
   // Ties the second ends of both pairs together; returns the context that runs the relay.
   boost::asio::io_context& Join(FdPair& left, FdPair& right, EndRelay* end = nullptr) {
@@ -38,16 +36,6 @@ class RelayTest : public testing::Test {
         });
     return context;
   }
-  bool WaitUntilDone(int count) {
-    for (int i = 0; i < 500 && done_ < count; ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    return done_ == count;
-  }
-
-  const std::shared_ptr<Traffic> traffic_ = std::make_shared<Traffic>();
-  std::atomic<int> done_ = 0;
-  IoThreads threads_{2};
 };
 
 TEST_F(RelayTest, HalfCloseReachesTheOtherSideAndTheAnswerStillComesBack) {

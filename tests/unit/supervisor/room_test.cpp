@@ -12,7 +12,6 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
-#include <thread>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -23,6 +22,7 @@
 #include "base/sha256.h"
 #include "base/status.h"
 #include "base/unix_socket.h"
+#include "socket_pairs.h"
 #include "supervisor/address.h"
 #include "supervisor/dependency_graph.h"
 #include "supervisor/door.h"
@@ -261,19 +261,9 @@ TEST_F(ForwardServerTest, AHostOnTheSameKernelGetsTheConnectionsThemselves) {
 
 // As one behind vsock or a loopback port.
 UniqueFd ForwardServerTest::ConnectFromElsewhere() {
-  UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  auto* generic = reinterpret_cast<sockaddr*>(&address);
-  EXPECT_EQ(::bind(listener.get(), generic, size), 0);
-  EXPECT_EQ(::listen(listener.get(), 1), 0);
-  EXPECT_EQ(::getsockname(listener.get(), generic, &size), 0);
-  UniqueFd host(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  EXPECT_EQ(::connect(host.get(), generic, size), 0);
-  server_->Add(UniqueFd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)));
-  return host;
+  relay::FdPair pair = relay::TcpPair();
+  server_->Add(std::move(pair.second));
+  return std::move(pair.first);
 }
 
 TEST_F(ForwardServerTest, MovesTheBytesOfManyConnectionsForAHostElsewhere) {
