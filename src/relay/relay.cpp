@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/error.hpp>
 #include <boost/asio/io_context.hpp>
@@ -19,6 +20,9 @@ namespace {
 namespace asio = boost::asio;
 using Socket = StreamSocket;
 using boost::system::error_code;
+
+constexpr size_t kLeastRead = 64 << 10;
+static_assert(kBufferBytes <= kScratchBytes);
 
 // A unix socket has no reset: a peer that died looks like one that ended its sending. Linux tells
 // them apart, since only a full close hangs up both directions.
@@ -61,8 +65,9 @@ class Pair : public std::enable_shared_from_this<Pair> {
     sa_family_t family = AF_UNSPEC;
     std::string pending;  // read, and from `begin` on not yet written to the other side
     size_t begin = 0;
-    bool finished = false;  // its end of stream has been passed on
-    bool watched = false;   // a wait for errors is pending
+    size_t read_size = kLeastRead;  // at once: about what the other side took lately
+    bool finished = false;          // its end of stream has been passed on
+    bool watched = false;           // a wait for errors is pending
   };
 
   static bool Assign(Side& side, UniqueFd fd) {
@@ -77,7 +82,8 @@ class Pair : public std::enable_shared_from_this<Pair> {
         return;
       }
       error_code error;
-      const size_t count = source.socket.read_some(asio::buffer(Scratch(), kBufferBytes), error);
+      const size_t count =
+          source.socket.read_some(asio::buffer(Scratch(), source.read_size), error);
       if (WouldBlock(error)) {
         Await(source.socket, Socket::wait_read, from);
         return;
@@ -94,13 +100,21 @@ class Pair : public std::enable_shared_from_this<Pair> {
     asio::post(context_, [self = shared_from_this(), from] { self->Pump(from); });
   }
 
-  // Whether all was written. If not, what comes next is arranged for already.
+  // Whether all was written. If not, what comes next is arranged for already. What a read takes
+  // beyond what can be written is copied once more, so the one follows the other.
   bool Pass(int from, const char* bytes, size_t size) {
     Side& source = sides_[from];
     const size_t count = Write(from, bytes, size);
-    if (closed_ || count == size) {
-      return !closed_;
+    if (closed_) {
+      return false;
     }
+    if (count == size) {
+      if (size == source.read_size) {
+        source.read_size = std::min(2 * size, kBufferBytes);
+      }
+      return true;
+    }
+    source.read_size = std::max(count, kLeastRead);
     source.pending.assign(bytes + count, size - count);
     source.begin = 0;
     AwaitRoom(from);

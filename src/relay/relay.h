@@ -21,7 +21,7 @@ class io_context;
 
 namespace vibe::relay {
 
-inline constexpr size_t kBufferBytes = 256 << 10;
+inline constexpr size_t kBufferBytes = 1 << 20;
 
 // Bytes that were passed on, of all connections that share it.
 struct Traffic {

@@ -22,6 +22,7 @@ namespace vibe::vm::qemu {
 namespace {
 
 constexpr absl::Duration kQueuePause = absl::Milliseconds(5);
+constexpr absl::Duration kMaxLoopbackPatience = absl::Milliseconds(160);
 
 absl::Status Await(int fd, short events, absl::Time deadline) {
   while (true) {
@@ -90,11 +91,18 @@ absl::StatusOr<UniqueFd> ConnectLoopbackBy(uint16_t port, absl::Time deadline) {
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  VIBE_ASSIGN_OR_RETURN(
-      UniqueFd fd, ConnectBy(AF_INET, reinterpret_cast<const sockaddr*>(&address), sizeof address,
-                             absl::StrCat("127.0.0.1:", port), deadline));
+  // Over loopback the listener's kernel answers at once, or its queue is full and it says nothing
+  // (libslirp's holds one connection); TCP would ask again after a second.
+  absl::Duration patience = kQueuePause;
+  absl::StatusOr<UniqueFd> fd;
+  do {
+    fd = ConnectBy(AF_INET, reinterpret_cast<const sockaddr*>(&address), sizeof address,
+                   absl::StrCat("127.0.0.1:", port), std::min(deadline, absl::Now() + patience));
+    patience = std::min(2 * patience, kMaxLoopbackPatience);
+  } while (absl::IsDeadlineExceeded(fd.status()) && absl::Now() < deadline);
+  VIBE_RETURN_IF_ERROR(fd.status());
   const int on = 1;
-  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  ::setsockopt(fd->get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   return fd;
 }
 
