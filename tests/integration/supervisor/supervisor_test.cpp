@@ -428,7 +428,11 @@ TEST_F(SupervisorTest, AFullDiskIsOneClearError) {
   const absl::Status status = machine_->Open(id_).status();
   EXPECT_EQ(ReasonOf(status), Reason::kDiskLow) << status;
   EXPECT_THAT(status.message(), HasSubstr("free"));
+  v1::SaveSnapshotRequest save;
+  save.set_id(id_);
+  EXPECT_EQ(ReasonOf(machine_->Save(save).status()), Reason::kDiskLow);
   std::filesystem::remove(filler);
+  EXPECT_TRUE(machine_->Save(save).ok());
   const auto opened = machine_->Open(id_);
   EXPECT_TRUE(opened.ok()) << opened.status();
   Start(id_);
