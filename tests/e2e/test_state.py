@@ -192,6 +192,31 @@ def test_another_version_of_the_app_can_be_rolled_back(vibe, tmp_path):
     vibe("rm", "upgraded", "--yes")
 
 
+def test_a_restore_whose_app_does_not_become_healthy_can_be_undone(vibe, tmp_path):
+    app = write_app(tmp_path / "sick", [
+        {"name": "web", "image": "vibe-examples/python:3.11",
+         "command": ["python3", "-c", "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit()); signal.pause()"],
+         "stateVolumes": ["data:/data"],
+         "healthcheck": {"test": ["CMD-SHELL", "! test -e /data/broken"], "interval": "200ms", "timeout": "1s", "retries": 3}}],
+        images=("python",), state={"volumes": [{"name": "data", "consistency": "generic"}]})
+    vibe.open(app, name="sick")
+    vibe("exec", "sick", "--", "/bin/sh", "-c", "touch /data/broken")
+    broken = vibe.json("save", "sick")
+    vibe("exec", "sick", "--", "/bin/sh", "-c", "rm /data/broken && echo kept > /data/mark")
+    with pytest.raises(Failed) as failed:
+        vibe.json("restore", "sick", broken["id"])
+    error = json.loads(failed.value.out)["error"]
+    assert error["reason"] == "START_FAILED" and error["service"] == "web"
+    assert "is restored" in error["message"] and "healthcheck" in error["message"]
+    (safety,) = [s for s in vibe.json("snapshots", "sick")["snapshots"] if s["reason"] == "before-restore"]
+    command = f"vibe restore sick {safety['id']} --no-safety"
+    assert command in error["advice"]
+    vibe(*command.split()[1:])
+    vibe("start", "sick")
+    assert vibe("exec", "sick", "--", "/bin/sh", "-c", "cat /data/mark; ls /data").split() == ["kept", "mark"]
+    vibe("rm", "sick", "--yes")
+
+
 def test_autosave_comes_when_something_changed_and_only_then(vibe, tmp_path):
     app = write_app(tmp_path / "app", [probe("web", ["serve", "8080", "hello"], ports=[{"container": 8080}],
                                              stateVolumes=["files:/files"])],
