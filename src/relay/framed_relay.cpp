@@ -22,6 +22,7 @@ using boost::system::error_code;
 
 // Often enough that the other end, whose window is four times this, need not wait.
 constexpr size_t kSayTakenAt = kWindowBytes / 4;
+static_assert(kFrameHeaderBytes + kWindowBytes <= kScratchBytes);
 
 // Bytes that wait for a socket; no memory while there are none.
 class Waiting {

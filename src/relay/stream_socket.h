@@ -31,7 +31,7 @@ inline constexpr size_t kBytesPerTurn = 1 << 20;
 
 // What a thread reads into first: a direction has a buffer of its own only while the other side
 // does not take what came. Nobody may hold on to what is in it beyond the call that read it.
-inline constexpr size_t kScratchBytes = (1 << 20) + 64;
+inline constexpr size_t kScratchBytes = 1 << 20;
 char* Scratch();
 
 }  // namespace vibe::relay

@@ -25,19 +25,33 @@ inline FdPair UnixPair() {
   return {UniqueFd(fds[0]), UniqueFd(fds[1])};
 }
 
-inline FdPair TcpPair() {
-  UniqueFd listener(::socket(AF_INET, SOCK_STREAM, 0));
+struct LoopbackListener {
+  UniqueFd fd;
   sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  auto* generic = reinterpret_cast<sockaddr*>(&address);
-  EXPECT_EQ(::bind(listener.get(), generic, size), 0);
-  EXPECT_EQ(::listen(listener.get(), 1), 0);
-  EXPECT_EQ(::getsockname(listener.get(), generic, &size), 0);
+
+  uint16_t port() const { return ntohs(address.sin_port); }
+};
+
+// On 127.0.0.1, at a port that is free; `queue` as of listen(2).
+inline LoopbackListener ListenOnLoopback(int queue) {
+  LoopbackListener listener{.fd = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0))};
+  listener.address.sin_family = AF_INET;
+  listener.address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  auto* const address = reinterpret_cast<sockaddr*>(&listener.address);
+  socklen_t size = sizeof listener.address;
+  EXPECT_EQ(::bind(listener.fd.get(), address, size), 0);
+  EXPECT_EQ(::listen(listener.fd.get(), queue), 0);
+  EXPECT_EQ(::getsockname(listener.fd.get(), address, &size), 0);
+  return listener;
+}
+
+inline FdPair TcpPair() {
+  const LoopbackListener listener = ListenOnLoopback(1);
   UniqueFd client(::socket(AF_INET, SOCK_STREAM, 0));
-  EXPECT_EQ(::connect(client.get(), generic, size), 0);
-  UniqueFd server(::accept(listener.get(), nullptr, nullptr));
+  EXPECT_EQ(::connect(client.get(), reinterpret_cast<const sockaddr*>(&listener.address),
+                      sizeof listener.address),
+            0);
+  UniqueFd server(::accept(listener.fd.get(), nullptr, nullptr));
   EXPECT_TRUE(server.valid());
   return {std::move(client), std::move(server)};
 }

@@ -177,15 +177,9 @@ class ForwardServerTest : public Folder {
   // A service that sends back what it gets, on loopback.
   void SetUp() override {
     Folder::SetUp();
-    listener_ = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    ASSERT_EQ(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    socklen_t size = sizeof address;
-    ::getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    port_ = ntohs(address.sin_port);
-    ASSERT_EQ(::listen(listener_.get(), 1024), 0);
+    relay::LoopbackListener service = relay::ListenOnLoopback(1024);
+    port_ = service.port();
+    listener_ = std::move(service.fd);
     auto door = Door::Open({"unix:" + (path_ / "forward").string()}, "");
     ASSERT_TRUE(door.ok()) << door.status();
     server_ = std::make_unique<ForwardServer>(

@@ -2,7 +2,6 @@
 // and what it makes of their answers, their silence and their nonsense.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +19,7 @@
 #include "base/unix_socket.h"
 #include "rpc/ports.h"
 #include "scripted_qemu.h"
+#include "socket_pairs.h"
 #include "vm/qemu/boot.h"
 #include "vm/qemu/command_line.h"
 #include "vm/qemu/dial.h"
@@ -191,27 +191,19 @@ TEST_F(QemuTest, ASerialPortBeginsAnewWhateverItSaidBefore) {
 
 // As libslirp's is.
 TEST(LoopbackTest, AConnectionWaitsForAListenerWithAShortQueueNoLongerThanItMust) {
-  const UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
-  ASSERT_EQ(::listen(listener.get(), 0), 0);
-  ASSERT_EQ(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
-  const uint16_t port = ntohs(address.sin_port);
-
-  const auto first = ConnectLoopbackBy(port, Soon());
+  const relay::LoopbackListener listener = relay::ListenOnLoopback(0);
+  const auto first = ConnectLoopbackBy(listener.port(), Soon());
   ASSERT_TRUE(first.ok()) << first.status();
-  EXPECT_TRUE(absl::IsDeadlineExceeded(ConnectLoopbackBy(port, absl::Now() + kShort).status()));
+  EXPECT_TRUE(
+      absl::IsDeadlineExceeded(ConnectLoopbackBy(listener.port(), absl::Now() + kShort).status()));
 
   // TCP by itself would come back after a second: then the deadline is over.
   const absl::Time deadline = absl::Now() + absl::Milliseconds(950);
   std::thread acceptor([&] {
     absl::SleepFor(kShort);
-    EXPECT_TRUE(UniqueFd(::accept(listener.get(), nullptr, nullptr)).valid());
+    EXPECT_TRUE(UniqueFd(::accept(listener.fd.get(), nullptr, nullptr)).valid());
   });
-  const auto second = ConnectLoopbackBy(port, deadline);
+  const auto second = ConnectLoopbackBy(listener.port(), deadline);
   acceptor.join();
   EXPECT_TRUE(second.ok()) << second.status();
 }
