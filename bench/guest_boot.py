@@ -94,21 +94,30 @@ class BareKernel:
         return boot_until(self.command, "bare: first process")[1]
 
 
+def stand_in_image(folder, source, **programs):
+    """A guest with a program of C in the supervisor's place; its other programs are the shipped ones, or those given."""
+    bin_folder = folder / "programs"
+    bin_folder.mkdir(parents=True)
+    compile_static(source, bin_folder / "vibe-supervisor")
+    for name in ("vibe-init", "vibe-logger"):
+        (bin_folder / name).symlink_to(programs.get(name.replace("-", "_"), BIN / name))
+    build_image(folder / "image", bin_folder)
+    return folder / "image"
+
+
+def with_data_disk(command, image, disk):
+    """The hypervisor's command with the guest's image and an empty data disk."""
+    with open(disk, "wb") as file:
+        file.truncate(2 << 30)
+    return [*command, "-initrd", str(image / "initrd"), "-drive", f"if=none,id=data,file={disk},format=raw",
+            "-device", "virtio-blk-pci,drive=data,serial=vibe-data"]
+
+
 def containerd_alone(folder, hypervisor):
     """Seconds from containerd's start to the first connection that it accepts, in a guest that does nothing else and has
     nothing of the program in memory; several starts."""
-    programs = folder / "alone"
-    programs.mkdir()
-    compile_static("containerd_alone.c", programs / "vibe-supervisor")
-    for name in ("vibe-init", "vibe-logger"):
-        (programs / name).symlink_to(BIN / name)
-    image = folder / "alone-image"
-    build_image(image, programs)
-    disk = folder / "alone.img"
-    with open(disk, "wb") as file:
-        file.truncate(2 << 30)
-    command = [*hypervisor, "-initrd", str(image / "initrd"), "-drive", f"if=none,id=data,file={disk},format=raw",
-               "-device", "virtio-blk-pci,drive=data,serial=vibe-data"]
+    image = stand_in_image(folder / "alone", "containerd_alone.c")
+    command = with_data_disk(hypervisor, image, folder / "alone.img")
     command[command.index("-append") + 1] += " vibe.net=none"
     seen, _ = boot_until(command, "alone: done")
     return [float(line.split()[-1]) for line in seen if line.startswith("alone: ")]

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from guest_boot import compile_static
+from guest_boot import compile_static, stand_in_image, with_data_disk
 from vibe_cli import free_port
 
 ROOTLESSPORT = ("/usr/lib/podman/rootlessport", "/usr/libexec/podman/rootlessport")
@@ -97,6 +97,31 @@ class Rootlessport:
             self.process.kill()
             self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Hostfwd:
+    """qemu's own forwarder, straight to the service: a guest of the same kernel that runs nothing else of ours but its
+    first process, and no container."""
+    name = "qemu's hostfwd"
+
+    def __init__(self, folder, hypervisor, load, port):
+        self.enter, self.port = [], free_port()
+        image = stand_in_image(folder, "port_load_guest.c", vibe_logger=load)
+        network = f"user,id=uplink,ipv6=off,hostfwd=tcp:127.0.0.1:{self.port}-:{port}"
+        self.process = subprocess.Popen(
+            [*with_data_disk(hypervisor, image, folder / "data.img"), "-netdev", network,
+             "-device", "virtio-net-pci,netdev=uplink,romfile="], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        # libslirp accepts whatever the guest does: only an answer says that the service is there.
+        for _ in range(60):
+            if subprocess.run([load, "latency", "127.0.0.1", str(self.port), "1"], timeout=60, capture_output=True).returncode == 0:
+                return
+            time.sleep(1)
+        self.close()
+        raise RuntimeError("the guest behind hostfwd does not answer")
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
 
 
 def peers():
