@@ -432,6 +432,6 @@ def test_what_went_through_is_counted(vibe, app):
     assert (udp["connections"], udp["openConnections"], udp["bytesIn"], udp["bytesOut"]) == (1, 1, 5, 5)
     (project,) = vibe.json("ps", "ports")["projects"]
     (load,) = [service for service in project["services"] if service["name"] == "load"]
-    assert {port["bytesIn"] for port in load["ports"]} == {1001, 5}
+    assert {(port["connections"], port["bytesIn"], port["bytesOut"]) for port in load["ports"]} == {(1, 1001, 8), (1, 5, 5)}
     table = vibe("ports", "ports")
     assert f"localhost:{port_of(opened)}" in table and f"{PORT}/udp" in table and "http://ports.localhost:" in table

@@ -13,11 +13,13 @@
 #include <fstream>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "base/descriptor.h"
+#include "base/file.h"
 #include "base/random.h"
 #include "base/status.h"
 #include "machine_test.h"
@@ -236,6 +238,13 @@ TEST_F(SupervisorTest, AKilledSupervisorFindsItsServicesRunning) {
   EnsureAndOpen(id_, "survivor", {kWeb, kDatabase});
   Start(id_);
   const auto before = ServiceOf(id_, "web");
+  // Start times are recorded beside the start, which does not wait for them.
+  const std::filesystem::path recorded =
+      machine_->DataDirectory() / "projects" / id_ / "current" / "runtime" / "service-state.json";
+  ASSERT_TRUE(Eventually([&] {
+    const auto text = ReadFile(recorded, 4096);
+    return text.ok() && absl::StrContains(*text, R"("web":{"status":"running")");
+  }));
   machine_->KillSupervisor(SIGKILL);
   const absl::Status up = machine_->StartSupervisor();
   ASSERT_TRUE(up.ok()) << up;
