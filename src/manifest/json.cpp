@@ -100,6 +100,7 @@ const char* RestartName(Restart restart) {
 Json ToValue(const Service& service) {
   Json json = Json::object();
   json["name"] = service.name;
+  Put(json, "aliases", service.aliases);
   json["image"] = service.image;
   Put(json, "entrypoint", service.entrypoint);
   Put(json, "command", service.command);

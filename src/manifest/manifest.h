@@ -68,6 +68,7 @@ struct Resources {
 
 struct Service {
   std::string name;
+  std::vector<std::string> aliases;  // more host names of it, of this project alone
   std::string image;
   std::vector<std::string> entrypoint;  // empty: the image's
   std::vector<std::string> command;     // empty: the image's CMD

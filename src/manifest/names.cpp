@@ -10,10 +10,14 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "manifest/utf8.h"
 
 namespace vibe::manifest {
 namespace {
+
+constexpr size_t kMaxLabel = 63;
+constexpr size_t kMaxHostName = 253;
 
 bool IsDigits(absl::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
@@ -24,6 +28,22 @@ bool IsAllOf(absl::string_view text, absl::string_view more_than_alnum) {
     return absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
            absl::StrContains(more_than_alnum, c);
   });
+}
+
+bool IsLabel(absl::string_view text) {
+  const auto is_end = [](char c) {
+    return absl::ascii_islower(static_cast<unsigned char>(c)) ||
+           absl::ascii_isdigit(static_cast<unsigned char>(c));
+  };
+  return !text.empty() && text.size() <= kMaxLabel && is_end(text.front()) && is_end(text.back()) &&
+         std::all_of(text.begin(), text.end(),
+                     [&](char c) { return is_end(c) || c == '-' || c == '_'; });
+}
+
+// As browsers tell an IPv4 address, in any of the forms that inet_aton reads, from a name.
+bool IsNumber(absl::string_view label) {
+  return IsDigits(label) || (absl::ConsumePrefix(&label, "0x") &&
+                             std::all_of(label.begin(), label.end(), absl::ascii_isxdigit));
 }
 
 bool IsVersionNumber(absl::string_view text) {
@@ -85,6 +105,17 @@ bool IsServiceName(absl::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
     return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-';
   });
+}
+
+bool IsHostName(absl::string_view text) {
+  const std::vector<absl::string_view> labels = absl::StrSplit(text, '.');
+  return text.size() <= kMaxHostName && std::all_of(labels.begin(), labels.end(), IsLabel) &&
+         !IsNumber(labels.back());
+}
+
+bool IsOwnHostName(absl::string_view text) {
+  return text == "localhost" || absl::EndsWith(text, ".localhost") || text == "ip6-localhost" ||
+         text == "ip6-loopback";
 }
 
 bool IsVolumeName(absl::string_view text) {

@@ -17,6 +17,14 @@ bool IsSemVer(absl::string_view text);
 // [a-z0-9-]+
 bool IsServiceName(absl::string_view text);
 
+// A host name in lower case: labels of a-z, 0-9, - and _ with dots between, each with a letter or
+// digit at both ends and at most 63 characters, together at most 253. None that programs take for
+// an address, such as 10.1 or 0x7f.
+bool IsHostName(absl::string_view text);
+
+// Names that mean the container itself, whatever else they are given to: localhost and the like.
+bool IsOwnHostName(absl::string_view text);
+
 // [A-Za-z0-9][A-Za-z0-9_.-]*, as the name is a directory's too.
 bool IsVolumeName(absl::string_view text);
 

@@ -24,6 +24,25 @@ Index CheckNames(const std::vector<ReadService>& services, Diagnostics& diagnost
   return index;
 }
 
+// A name of two services would lead to one of them, or to both by turns.
+void CheckAliases(const std::vector<ReadService>& services, const Index& index,
+                  Diagnostics& diagnostics) {
+  std::map<absl::string_view, size_t> owners;
+  for (size_t i = 0; i < services.size(); ++i) {
+    for (size_t j = 0; j < services[i].aliases.size(); ++j) {
+      const std::string& alias = services[i].service.aliases[j];
+      if (index.find(alias) != index.end()) {
+        diagnostics.Error(services[i].aliases[j],
+                          absl::StrCat("another service is called ", Quoted(alias)));
+      } else if (const auto [owner, is_new] = owners.emplace(alias, i); !is_new) {
+        diagnostics.Error(services[i].aliases[j],
+                          absl::StrCat(Quoted(alias), " is an alias of the service ",
+                                       services[owner->second].service.name, " already"));
+      }
+    }
+  }
+}
+
 // Finds the circles by walking along the dependencies; one for each edge that leads back to the way
 // so far.
 class CycleSearch {
@@ -139,6 +158,7 @@ void CheckSecrets(const Manifest& app, const std::vector<ReadService>& services,
 void CheckReferences(const Manifest& app, const std::vector<ReadService>& services,
                      Diagnostics& diagnostics) {
   const Index index = CheckNames(services, diagnostics);
+  CheckAliases(services, index, diagnostics);
   CheckDependencies(services, index, diagnostics);
   CheckVolumes(app, services, diagnostics);
   CheckSecrets(app, services, diagnostics);

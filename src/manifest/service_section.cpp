@@ -17,6 +17,8 @@ namespace vibe::manifest {
 namespace {
 
 constexpr size_t kMaxName = 63;  // it is a host name too
+constexpr size_t kMaxAliases = 20;
+constexpr size_t kMaxAlias = 253;  // of the domain name system
 constexpr size_t kMaxImage = 512;
 constexpr size_t kMaxArgument = 2048;
 constexpr size_t kMaxArguments = 256;
@@ -45,7 +47,44 @@ std::string ReadName(Section& section) {
         absl::StrCat("a service's name is made of a-z, 0-9 and -, not ", Quoted(*name)));
     return "";
   }
+  if (IsOwnHostName(*name)) {
+    section.diagnostics().Warning(
+        value->place, absl::StrCat(Quoted(*name),
+                                   " means each service itself: the others reach this one only by "
+                                   "an alias"));
+  }
   return *name;
+}
+
+void ReadAliases(Section& section, ReadService& out) {
+  Diagnostics& diagnostics = section.diagnostics();
+  const auto value = section.Find("aliases");
+  if (!value) {
+    return;
+  }
+  std::set<std::string> seen = {out.service.name};
+  for (const Value& item : ReadList(*value, kMaxAliases, "[database]", diagnostics)) {
+    auto alias = ReadText(item, {.max = kMaxAlias}, diagnostics);
+    if (!alias) {
+      continue;
+    }
+    if (!IsHostName(*alias)) {
+      diagnostics.Error(item.place,
+                        absl::StrCat("must be a host name in lower case, such as db.internal, not ",
+                                     Quoted(*alias)));
+    } else if (IsOwnHostName(*alias)) {
+      diagnostics.Error(item.place, absl::StrCat(Quoted(*alias),
+                                                 " means each service itself; take another name"));
+    } else if (!seen.insert(*alias).second) {
+      diagnostics.Warning(
+          item.place,
+          absl::StrCat(Quoted(*alias), *alias == out.service.name ? " is the service's name already"
+                                                                  : " is listed twice"));
+    } else {
+      out.service.aliases.push_back(std::move(*alias));
+      out.aliases.push_back(item.place);
+    }
+  }
 }
 
 // The whole grammar is checked where images are fetched; this keeps out what no registry has ever
@@ -394,6 +433,7 @@ ReadService ReadOne(const Value& value, Diagnostics& diagnostics) {
   if (const auto name = section.Find("name")) {
     out.name = name->place;
   }
+  ReadAliases(section, out);
   service.image = ReadImage(section);
   service.entrypoint = ReadArguments(section, "entrypoint");
   service.command = ReadArguments(section, "command");

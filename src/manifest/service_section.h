@@ -14,7 +14,8 @@ inline constexpr size_t kMaxServices = 20;
 
 struct ReadService {
   Service service;
-  Place name;  // of the service itself when it has no name
+  Place name;                  // of the service itself when it has no name
+  std::vector<Place> aliases;  // one for each of service.aliases
   Place env;
   std::vector<Place> depends_on;  // one for each of service.depends_on
   std::vector<Place> mounts;      // one for each of service.mounts

@@ -5,12 +5,14 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/sha256.h"
 #include "base/status.h"
+#include "manifest/names.h"
 #include "network/network.h"
 #include "oci/reference.h"
 
@@ -97,6 +99,24 @@ absl::Status CheckInput(const PlanInput& input) {
 
 using Edges = std::vector<std::vector<size_t>>;  // service to the services that it waits for
 
+// None leads to two services, and none ends a line of /etc/hosts.
+absl::Status CheckAliases(const std::vector<manifest::Service>& services,
+                          const std::map<std::string, size_t>& index) {
+  std::set<std::string> seen;
+  for (const manifest::Service& service : services) {
+    for (const std::string& alias : service.aliases) {
+      if (!manifest::IsHostName(alias) || manifest::IsOwnHostName(alias) ||
+          index.count(alias) > 0 || !seen.insert(alias).second) {
+        return WithService(
+            Invalid(absl::StrCat("service ", service.name, " cannot have the alias \"",
+                                 absl::CHexEscape(alias), "\"")),
+            service.name);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Edges> Dependencies(const std::vector<manifest::Service>& services) {
   std::map<std::string, size_t> index;
   for (size_t i = 0; i < services.size(); ++i) {
@@ -107,6 +127,7 @@ absl::StatusOr<Edges> Dependencies(const std::vector<manifest::Service>& service
       return Invalid(absl::StrCat("two services are called ", services[i].name));
     }
   }
+  VIBE_RETURN_IF_ERROR(CheckAliases(services, index));
   Edges edges(services.size());
   for (size_t i = 0; i < services.size(); ++i) {
     for (const std::string& name : services[i].depends_on) {
@@ -167,6 +188,37 @@ std::string HostnameFile(absl::string_view service) {
 
 PlannedMount RunFileMount(const PlanInput& input, absl::string_view file, std::string target) {
   return {"bind", absl::StrCat(input.run_dir, "/", file), std::move(target), {"rbind", "ro"}};
+}
+
+// What the C library wants to read before all resolvers agree: names have IPv4 and IPv6 addresses,
+// /etc/hosts comes before any name server, IPv4 is tried first. Most images say so themselves or
+// have another library.
+struct DefaultSettings {
+  const char* file;  // in /etc and in the run folder
+  const char* text;
+};
+constexpr DefaultSettings kDefaultSettings[] = {
+    // Otherwise glibc takes a name's first line alone.
+    {"host.conf", "multi on\n"},
+    // Without, glibc up to 2.34 asks the name servers first, and believes them that there is no
+    // such service.
+    {"nsswitch.conf", "hosts: files dns\n"},
+    // As musl, Go and c-ares order them. glibc's own table is older than our kind of IPv6 address
+    // and puts it first: programs that try one address only would miss servers that have IPv4
+    // alone.
+    {"gai.conf", "precedence ::ffff:0:0/96 100\n"},
+};
+
+void AddDefaultSettings(const PlanInput& input, const manifest::Service& service,
+                        PlannedService& planned) {
+  for (const DefaultSettings& settings : kDefaultSettings) {
+    const std::string target = absl::StrCat("/etc/", settings.file);
+    const auto hides = [&](const std::string& mounted) { return IsInside(target, mounted); };
+    if (absl::c_none_of(service.mounts, [&](const auto& mount) { return hides(mount.target); }) &&
+        absl::c_none_of(service.tmpfs, hides)) {
+      planned.default_settings.push_back(RunFileMount(input, settings.file, target));
+    }
+  }
 }
 
 void AddAppFiles(const PlanInput& input, PlannedService& planned) {
@@ -236,6 +288,7 @@ absl::StatusOr<PlannedService> PlanService(const PlanInput& input, const std::st
   }
   PlannedService planned;
   planned.name = service.name;
+  planned.aliases = service.aliases;
   planned.container_id = ContainerId(service.name);
   planned.image = image->ToString();
   planned.entrypoint = service.entrypoint;
@@ -261,6 +314,7 @@ absl::StatusOr<PlannedService> PlanService(const PlanInput& input, const std::st
   planned.mounts.push_back(RunFileMount(input, "hosts", "/etc/hosts"));
   planned.mounts.push_back(RunFileMount(input, "resolv.conf", "/etc/resolv.conf"));
   planned.mounts.push_back(RunFileMount(input, HostnameFile(service.name), "/etc/hostname"));
+  AddDefaultSettings(input, service, planned);
   return planned;
 }
 
@@ -269,8 +323,14 @@ std::string HostsText(std::vector<PlannedService> services) {
             [](const auto& a, const auto& b) { return a.name < b.name; });
   std::string text = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";
   for (const PlannedService& service : services) {
-    absl::StrAppend(&text, service.ipv4, " ", service.name, "\n", service.ipv6, " ", service.name,
-                    "\n");
+    // One name a line: musl reads no further than 511 bytes of one.
+    const auto add = [&](absl::string_view name) {
+      absl::StrAppend(&text, service.ipv4, " ", name, "\n", service.ipv6, " ", name, "\n");
+    };
+    if (!manifest::IsOwnHostName(service.name)) {
+      add(service.name);
+    }
+    absl::c_for_each(service.aliases, add);
   }
   return text;
 }
@@ -333,6 +393,9 @@ absl::StatusOr<Plan> MakePlan(const PlanInput& input) {
 std::map<std::string, std::string> RunFiles(const Plan& plan) {
   std::map<std::string, std::string> files = {{"hosts", plan.hosts},
                                               {"resolv.conf", plan.resolv_conf}};
+  for (const DefaultSettings& settings : kDefaultSettings) {
+    files[settings.file] = settings.text;
+  }
   for (const PlannedService& service : plan.services) {
     files[HostnameFile(service.name)] = absl::StrCat(service.name, "\n");
   }

@@ -27,7 +27,7 @@ struct PlanInput {
   bool has_files = false;               // the package holds more than the manifest: /app exists
   std::string package_dir;              // read-only app files; empty without
   std::string project_dir;              // holds volumes and writable layers
-  std::string run_dir;                  // hosts, resolv.conf: made anew at each start
+  std::string run_dir;                  // hosts, resolv.conf, …: made anew at each start
   std::string cgroup_parent = "/vibe";  // the services' cgroups are below it
   std::vector<std::string> nameservers = {};  // addresses
 };
@@ -41,14 +41,16 @@ struct PlannedMount {
 
 struct PlannedService {
   std::string name;
+  std::vector<std::string> aliases;
   std::string container_id;                      // equals the name: ids are unique per namespace
   std::string image;                             // normalized reference
   std::vector<std::string> entrypoint, command;  // overrides; empty: the image's
   std::map<std::string, std::string> env;        // of the manifest
   std::string working_dir, user;                 // overrides; empty: the image's
   std::vector<PlannedMount> mounts;
-  std::vector<std::string> directories;  // to be made before the mounts
-  int service_index = 0;                 // place in the manifest: decides the address
+  std::vector<PlannedMount> default_settings;  // each only where the image's own file says nothing
+  std::vector<std::string> directories;        // to be made before the mounts
+  int service_index = 0;                       // place in the manifest: decides the address
   std::string ipv4, ipv6;
   std::string netns;  // empty: a private one without any interface
   std::vector<manifest::Port> ports;

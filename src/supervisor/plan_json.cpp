@@ -57,6 +57,7 @@ const char* RestartName(manifest::Restart restart) {
 
 Json ToValue(const PlannedService& service) {
   return {{"name", service.name},
+          {"aliases", service.aliases},
           {"containerId", service.container_id},
           {"image", service.image},
           {"entrypoint", service.entrypoint},
@@ -66,6 +67,7 @@ Json ToValue(const PlannedService& service) {
           {"user", service.user},
           {"directories", service.directories},
           {"mounts", ToArray(service.mounts)},
+          {"defaultSettings", ToArray(service.default_settings)},
           {"serviceIndex", service.service_index},
           {"ipv4", service.ipv4},
           {"ipv6", service.ipv6},

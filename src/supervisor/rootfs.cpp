@@ -6,6 +6,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "base/unique_fd.h"
@@ -22,7 +25,10 @@ UniqueFd OpenInLayer(const std::string& layer, const std::string& path, int flag
     return {};
   }
   open_how how{};
-  how.flags = static_cast<uint64_t>(flags) | O_CLOEXEC | O_NONBLOCK;
+  how.flags = static_cast<uint64_t>(flags) | O_CLOEXEC;
+  if ((flags & O_PATH) == 0) {  // openat2 refuses the two together
+    how.flags |= O_NONBLOCK;
+  }
   how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
   return UniqueFd(
       static_cast<int>(::syscall(SYS_openat2, root.get(), path.c_str(), &how, sizeof how)));
@@ -63,6 +69,29 @@ std::string ReadImageFile(const std::vector<std::string>& layers, const std::str
     return content;
   }
   return "";
+}
+
+bool HasSettings(const std::vector<std::string>& layers, const std::string& path) {
+  for (const std::string& layer : layers) {
+    const UniqueFd entry = OpenInLayer(layer, path, O_PATH | O_NOFOLLOW);
+    struct stat info {};
+    if (!entry.valid() || ::fstat(entry.get(), &info) != 0) {
+      continue;
+    }
+    if (S_ISCHR(info.st_mode) && info.st_rdev == 0) {
+      return false;  // overlayfs's mark: removed from the layers below
+    }
+    if (!S_ISREG(info.st_mode)) {
+      return true;
+    }
+    const std::string content = ReadImageFile({layer}, path);
+    const std::vector<absl::string_view> lines = absl::StrSplit(content, '\n');
+    return std::any_of(lines.begin(), lines.end(), [](absl::string_view line) {
+      line = absl::StripLeadingAsciiWhitespace(line);
+      return !line.empty() && line[0] != '#';
+    });
+  }
+  return false;
 }
 
 std::optional<Ownership> DirectoryOwnership(const std::vector<std::string>& layers,

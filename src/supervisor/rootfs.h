@@ -18,6 +18,10 @@ std::vector<std::string> LayerDirectories(const std::vector<containerd::Mount>& 
 // A file of the image, at most 1 MiB of it; empty when there is none.
 std::string ReadImageFile(const std::vector<std::string>& layers, const std::string& path);
 
+// Whether the image's file of settings says anything: more than comments that start with '#'. A
+// link does, wherever it leads.
+bool HasSettings(const std::vector<std::string>& layers, const std::string& path);
+
 struct Ownership {
   uid_t uid = 0;
   gid_t gid = 0;

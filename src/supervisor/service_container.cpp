@@ -200,7 +200,13 @@ absl::Status ServiceContainer::CreateContainer(const std::map<std::string, std::
       ResolveUser(user, ReadImageFile(layers, "etc/passwd"), ReadImageFile(layers, "etc/group")));
   VIBE_RETURN_IF_ERROR(MakeMountSources(service_, resolved, layers));
   VIBE_RETURN_IF_ERROR(WriteSecrets(secrets));
-  VIBE_ASSIGN_OR_RETURN(std::string spec, RuntimeSpec(service_, image.config, resolved, secrets));
+  PlannedService service = service_;
+  for (const PlannedMount& mount : service_.default_settings) {
+    if (!HasSettings(layers, mount.target)) {
+      service.mounts.push_back(mount);
+    }
+  }
+  VIBE_ASSIGN_OR_RETURN(std::string spec, RuntimeSpec(service, image.config, resolved, secrets));
   return client.CreateContainer(namespace_,
                                 {.id = service_.container_id,
                                  .image = service_.image,

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from network_world import SOURCE, addresses_of, run, serving, write_probe_app
-from vibe_cli import get, probe, write_app
+from vibe_cli import Failed, get, probe, write_app
 
 GO = shutil.which("go") or ("/usr/local/go/bin/go" if os.path.exists("/usr/local/go/bin/go") else None)
 
@@ -110,8 +110,7 @@ def make_node(folder):
 
 # What has to be on this computer to make each; of what tools/setup installs, nothing is left out.
 KINDS = {
-    # glibc takes one line of a name only, the first, where the image has no /etc/host.conf that says "multi on": Debian's
-    # images have it, this one has no files at all.
+    # As node's, in an image that has no settings for it.
     "glibc": (lambda folder: ["/app/network_probe", "resolve"], lambda: True),
     "go": (make_go, lambda: GO),
     "cares": (make_cares, lambda: True),
@@ -119,30 +118,68 @@ KINDS = {
     "node": (make_node, lambda: shutil.which("node")),
 }
 
-ONE_LINE = ("glibc", "node")
+LONGEST = ".".join(["a" * 63] * 3 + ["b" * 61])
 
 
 @pytest.fixture(scope="module")
 def names(vibe, tmp_path_factory, network_probe):
-    """The words that look a name up in the app, by kind."""
+    """The words that look a name up in the app, by kind; the addresses that each name has."""
     folder = tmp_path_factory.mktemp("names")
-    app = write_probe_app(folder / "app", [serving("web", 8080), serving("back", dependsOn=["web"]), serving("a-b--c", 9001)],
+    app = write_probe_app(folder / "app", [serving("web", 8080, aliases=["www"]), serving("back", dependsOn=["web"]),
+                                           serving("a-b--c", 9001, aliases=["front_end.internal", LONGEST])],
                           network_probe, security={"network": True})
     words = {kind: make(app) for kind, (make, possible) in KINDS.items() if possible()}
     vibe.open(app, name="names")
-    return words
+    services = {"back": "back", "web": "web", "www": "web", "a-b--c": "a-b--c", "front_end.internal": "a-b--c", LONGEST: "a-b--c"}
+    return words, {name: list(addresses_of(vibe, "names", service)) for name, service in services.items()}
 
 
 @pytest.mark.parametrize("granted", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_service_is_found_by_its_name(vibe, names, kind, granted):
-    if kind not in names:
+    words, planned = names
+    if kind not in words:
         pytest.skip(f"nothing on this computer makes a program for {kind}")
     vibe("grant" if granted else "revoke", "names", "network")
-    for service in ("back", "web", "a-b--c"):
-        found = vibe("exec", "names", "-s", "web", "--", *names[kind], service).split()
-        planned = addresses_of(vibe, "names", service)
-        assert set(found) == set(planned[:1] if kind in ONE_LINE else planned), f"{service} by {kind}"
+    for name, addresses in planned.items():
+        found = vibe("exec", "names", "-s", "web", "--", *words[kind], name).split()
+        assert found == addresses, f"{name} by {kind}"
+
+
+def test_an_alias_leads_nowhere_else(vibe, tmp_path, network_probe):
+    """Two projects with the same alias find their own service by it; what only one has, the other does not find."""
+    for project, more in (("left", "only-left"), ("right", "only-right")):
+        app = write_probe_app(tmp_path / project, [serving("web", 8080), serving("db", aliases=["store", more])], network_probe)
+        vibe.open(app, name=project)
+
+    def resolve(project, name):
+        return vibe("exec", project, "-s", "web", "--", "/app/network_probe", "resolve", name).split()
+
+    assert addresses_of(vibe, "left", "db") != addresses_of(vibe, "right", "db")
+    for project, more in (("left", "only-left"), ("right", "only-right")):
+        assert resolve(project, "store") == resolve(project, more) == list(addresses_of(vibe, project, "db"))
+        with pytest.raises(Failed):
+            resolve(project, "only-right" if more == "only-left" else "only-left")
+
+
+# An image of Debian's packages: glibc, with an /etc/nsswitch.conf of its own and no other of its settings.
+LOOK_AROUND = """
+import socket
+for name in ("db", "store.internal"):
+    print(*(entry[4][0] for entry in socket.getaddrinfo(name, 80, type=socket.SOCK_STREAM)))
+for name in ("host.conf", "nsswitch.conf"):
+    print(open("/etc/" + name).read().splitlines())
+"""
+
+
+def test_an_image_keeps_its_own_settings(vibe, tmp_path, network_probe):
+    look = {"name": "look", "image": "vibe-examples/python:3.11", "command": ["python3", "-c", LOOK_AROUND], "restart": "no"}
+    app = write_probe_app(tmp_path / "debian", [look, serving("db", aliases=["store.internal"])], network_probe,
+                          images=("probe", "python"))
+    vibe.open(app, name="debian")
+    both = " ".join(addresses_of(vibe, "debian", "db"))
+    assert vibe("logs", "debian", "-s", "look").splitlines() == [
+        both, both, "['multi on']", "['passwd: files', 'group: files', 'hosts: files dns']"]
 
 
 NGINX_CONFIGURATION = """
@@ -168,10 +205,21 @@ def test_nginx_finds_its_upstream_by_name(vibe, tmp_path):
 
 
 def test_names_are_there_from_the_first_instant(vibe, tmp_path, network_probe):
-    """A service that starts first finds the one that starts last, and itself."""
-    first = probe("first", ["resolve", "last"], entrypoint=["/app/network_probe"], restart="no")
-    app = write_probe_app(tmp_path / "order", [first, serving("last", dependsOn=["first"]), serving("web", 8080)],
-                          network_probe)
-    vibe.open(app, name="order")
-    said = vibe("logs", "order", "-s", "first").split()
-    assert addresses_of(vibe, "order", "last")[0] in said, said
+    """Services that start first find the one that starts last; after a restart too, and by the names that it has then."""
+
+    def services(alias):
+        first = [probe(f"first-{number}", ["resolve", name], entrypoint=["/app/network_probe"], restart="no")
+                 for number, name in enumerate(("last", alias))]
+        return [*first, serving("last", aliases=[alias], dependsOn=["first-0", "first-1"]), serving("web", 8080)]
+
+    def said():
+        return [vibe("logs", "order", "-s", f"first-{number}").split() for number in (0, 1)]
+
+    vibe.open(write_probe_app(tmp_path / "order", services("end"), network_probe), name="order")
+    planned = list(addresses_of(vibe, "order", "last"))
+    assert said() == [planned, planned]
+    vibe("restart", "order")
+    assert said() == [planned * 2] * 2
+    vibe.open(write_probe_app(tmp_path / "order", services("end.internal"), network_probe), name="order")
+    assert said() == [planned * 3] * 2
+    assert "end" not in vibe("exec", "order", "-s", "web", "--", "/probe", "read", "/etc/hosts").split()

@@ -351,6 +351,49 @@ TEST(Errors, OfStateAndSecrets) {
   });
 }
 
+TEST(Errors, OfAliases) {
+  const auto refused = [](const std::string& alias) {
+    return "8:15: error: services[0].aliases[0]: must be a host name in lower case, such as "
+           "db.internal, not \"" +
+           alias + "\"";
+  };
+  const auto services = [](const std::string& first, const std::string& second) {
+    return WithHead("services:\n  - {name: web, image: x, aliases: [" + first +
+                    "]}\n  - {name: db, image: x, aliases: [" + second + "]}\n");
+  };
+  std::string many;
+  for (int i = 0; i <= 20; ++i) {
+    many += "a" + std::to_string(i) + ", ";
+  }
+  ExpectReports({
+      {Key("aliases", "[WWW]"), refused("WWW")},
+      {Key("aliases", "[www-]"), refused("www-")},
+      {Key("aliases", "[10.64.0.2]"), refused("10.64.0.2")},
+      {Key("aliases", "[\"a b\"]"), refused("a b")},
+      {Key("aliases", "[\"a\\n127.0.0.1 bank.example\"]"),
+       "8:15: error: services[0].aliases[0]: must not hold control characters or line ends"},
+      {Key("aliases", "[" + std::string(254, 'a') + "]"),
+       "8:15: error: services[0].aliases[0]: has 254 characters; at most 253 are allowed"},
+      {Key("aliases", "[" + many + "]"),
+       "8:105: error: services[0].aliases: has 21 items; at most 20 are allowed"},
+      {Key("aliases", "www"),
+       "8:14: error: services[0].aliases: must be a list, such as [database]; it is a text"},
+      {Key("alias", "[www]"),
+       "8:5: error: services[0].alias: unknown key \"alias\"; did you mean \"aliases\"?"},
+      {Key("aliases", "[localhost]"),
+       "8:15: error: services[0].aliases[0]: \"localhost\" means each service itself; take "
+       "another name"},
+      {Key("aliases", "[app.localhost]"),
+       "8:15: error: services[0].aliases[0]: \"app.localhost\" means each service itself; take "
+       "another name"},
+      {services("db", ""), "6:37: error: services[0].aliases[0]: another service is called \"db\""},
+      {services("", "web"),
+       "7:36: error: services[1].aliases[0]: another service is called \"web\""},
+      {services("a, b", "c, b"),
+       "7:39: error: services[1].aliases[1]: \"b\" is an alias of the service web already"},
+  });
+}
+
 TEST(Errors, OfDependencies) {
   const auto services = [](const std::string& list) { return WithHead("services:\n" + list); };
   const auto service = [](const std::string& name, const std::string& needs) {

@@ -119,6 +119,9 @@ class Generator {
     Service service;
     const size_t index = manifest.services.size();
     service.name = "s-" + std::to_string(index);
+    for (size_t i = Below(3); i > 0; --i) {
+      service.aliases.push_back("a" + std::to_string(i) + ".of-" + std::to_string(index));
+    }
     service.image = "localhost:5000/" + Word() + ":1";
     service.entrypoint = Texts();
     service.command = Texts();

@@ -51,6 +51,7 @@ runtime:
   mode: native
 services:
   - name: web
+    aliases: [www, shop.internal]
     image: ghcr.io/example/web@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
     entrypoint: [/usr/bin/env]
     command: ["node", server.js, 8080, true]
@@ -98,6 +99,7 @@ publisher:
   EXPECT_EQ(manifest.icon, "assets/icon.png");
   ASSERT_EQ(manifest.services.size(), 2U);
   const Service& web = manifest.services[0];
+  EXPECT_THAT(web.aliases, ElementsAre("www", "shop.internal"));
   EXPECT_THAT(web.entrypoint, ElementsAre("/usr/bin/env"));
   EXPECT_THAT(web.command, ElementsAre("node", "server.js", "8080", "true"));
   EXPECT_THAT(web.env, ElementsAre(Pair("DEBUG", "true"), Pair("EMPTY", ""), Pair("PORT", "8080"),
@@ -185,6 +187,22 @@ TEST(Parse, WarnsAboutVariablesInLowerCase) {
       Report(text),
       "9:7: warning: services[0].env.http_proxy: variables are usually written in upper case: "
       "HTTP_PROXY\n");
+}
+
+TEST(Parse, TakesAnAliasOnce) {
+  const std::string text = WithService("    aliases: [www, web, www]\n");
+  EXPECT_THAT(Parsed(text).services[0].aliases, ElementsAre("www"));
+  EXPECT_EQ(Report(text),
+            "8:20: warning: services[0].aliases[1]: \"web\" is the service's name already\n"
+            "8:25: warning: services[0].aliases[2]: \"www\" is listed twice\n");
+}
+
+TEST(Parse, WarnsOfANameThatNobodyElseFindsTheServiceBy) {
+  const std::string text = Replaced(WithService("    aliases: [www]\n"), "web", "localhost");
+  EXPECT_EQ(Parsed(text).services[0].name, "localhost");
+  EXPECT_EQ(Report(text),
+            "6:11: warning: services[0].name: \"localhost\" means each service itself: the others "
+            "reach this one only by an alias\n");
 }
 
 TEST(Parse, WarnsWhenASecretHidesAVariable) {

@@ -24,6 +24,54 @@ TEST(AppId, IsReverseDns) {
   }
 }
 
+TEST(HostName, IsOneInLowerCaseAndNoAddress) {
+  const std::string label(63, 'a');
+  const std::string longest = label + "." + label + "." + label + "." + label.substr(0, 61);
+  for (const std::string& good :
+       {std::string("a"), std::string("db"), std::string("db-1.primary_x.internal"),
+        std::string("1a"), std::string("a1.0xg"), std::string("10.a"), std::string("1.2.3.4.x"),
+        std::string("xn--bcher-kva.example"), label, longest}) {
+    EXPECT_TRUE(IsHostName(good)) << good;
+  }
+  for (const std::string& bad : {std::string(),
+                                 std::string("."),
+                                 std::string(".a"),
+                                 std::string("a."),
+                                 std::string("a..b"),
+                                 std::string("-a"),
+                                 std::string("a-"),
+                                 std::string("a.-b"),
+                                 std::string("_a"),
+                                 std::string("DB"),
+                                 std::string("é"),
+                                 std::string("a b"),
+                                 std::string("a\nb"),
+                                 std::string("a#b"),
+                                 std::string("a/b"),
+                                 std::string("::1"),
+                                 std::string("fe80::1%eth0"),
+                                 std::string("1"),
+                                 std::string("10.64.0.2"),
+                                 std::string("a.1"),
+                                 std::string("0x"),
+                                 std::string("0x7f000001"),
+                                 std::string("10.0xa"),
+                                 std::string("a\0b", 3),
+                                 label + "a",
+                                 longest + "a"}) {
+    EXPECT_FALSE(IsHostName(bad)) << bad;
+  }
+}
+
+TEST(HostName, OfTheContainerItselfIsKnown) {
+  for (const char* own : {"localhost", "web.localhost", "ip6-localhost", "ip6-loopback"}) {
+    EXPECT_TRUE(IsOwnHostName(own)) << own;
+  }
+  for (const char* other : {"", "local", "localhosts", "mylocalhost", "localhost.internal"}) {
+    EXPECT_FALSE(IsOwnHostName(other)) << other;
+  }
+}
+
 TEST(SemVer, IsVersionTwo) {
   for (const char* good :
        {"0.0.0", "1.2.3", "10.20.30", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-0.3.7",

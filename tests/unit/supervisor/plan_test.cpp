@@ -212,13 +212,63 @@ TEST(Plan, GivesTheInternetOnlyWhenAskedForAndGranted) {
   }
 }
 
+TEST(Plan, GivesServicesAllTheirNames) {
+  manifest::Manifest manifest = ManifestWith({{"web", {"db"}}, {"db", {}}, {"localhost", {}}});
+  manifest.services[0].aliases = {"www", "shop.internal"};
+  manifest.services[2].aliases = {"other"};
+  const auto plan = MakePlan(InputFor(manifest));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->hosts,
+            "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+            "10.64.0.3 db\nfd76:6962:65::3 db\n"
+            "10.64.0.4 other\nfd76:6962:65::4 other\n"
+            "10.64.0.2 web\nfd76:6962:65::2 web\n"
+            "10.64.0.2 www\nfd76:6962:65::2 www\n"
+            "10.64.0.2 shop.internal\nfd76:6962:65::2 shop.internal\n");
+}
+
+TEST(Plan, RefusesAliasesThatLeadSomewhereElse) {
+  for (const char* alias : {"web", "db", "www", "localhost", "10.64.0.2", "a\n127.0.0.1 b", ""}) {
+    manifest::Manifest manifest = ManifestWith({{"web", {}}, {"db", {}}});
+    manifest.services[0].aliases = {"www"};
+    manifest.services[1].aliases = {alias};
+    const auto plan = MakePlan(InputFor(manifest));
+    EXPECT_EQ(ReasonOf(plan.status()), Reason::kInvalidManifest) << alias;
+    EXPECT_EQ(ServiceOf(plan.status()), "db") << alias;
+  }
+}
+
+TEST(Plan, GivesSettingsUnlessSomethingOfTheAppIsThere) {
+  const auto targets = [](const std::string& volume_at, const std::string& tmpfs_at) {
+    manifest::Manifest manifest = ManifestWith({{"web", {}}});
+    manifest.services[0].mounts = {{"data", volume_at}};
+    manifest.services[0].tmpfs = {tmpfs_at};
+    const auto plan = MakePlan(InputFor(manifest));
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    std::vector<std::string> found;
+    for (const PlannedMount& mount : plan->services[0].default_settings) {
+      EXPECT_THAT(mount.options, ElementsAre("rbind", "ro"));
+      found.push_back(mount.target);
+    }
+    return found;
+  };
+  EXPECT_THAT(targets("/data", "/etc/app"),
+              ElementsAre("/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf"));
+  EXPECT_THAT(targets("/etc/host.conf", "/etc/gai.conf"), ElementsAre("/etc/nsswitch.conf"));
+  EXPECT_THAT(targets("/etc", "/tmp"), ElementsAre());
+  EXPECT_THAT(targets("/data", "/etc"), ElementsAre());
+}
+
 TEST(Plan, WritesAFileForEachMountOfTheRunFolder) {
   const auto plan = MakePlan(InputFor(ManifestWith({{"web", {}}, {"db", {}}})));
   ASSERT_TRUE(plan.ok());
   const std::map<std::string, std::string> files = RunFiles(*plan);
   const std::string folder = "/run/vibe/p/";
   for (const PlannedService& service : plan->services) {
-    for (const PlannedMount& mount : service.mounts) {
+    std::vector<PlannedMount> mounts = service.mounts;
+    mounts.insert(mounts.end(), service.default_settings.begin(), service.default_settings.end());
+    EXPECT_EQ(mounts.size(), 6U);
+    for (const PlannedMount& mount : mounts) {
       EXPECT_EQ(mount.source.rfind(folder, 0), 0U);
       EXPECT_EQ(files.count(mount.source.substr(folder.size())), 1U) << mount.source;
     }
