@@ -8,8 +8,8 @@ namespace vibe::state {
 // locks of the file system at times.
 void GiveWay();
 
-// While one exists, an app stands still for a snapshot, or is about to: no background thread of
-// this process reads from the disk that the app waits for.
+// While one exists, an app stands still or somebody waits for a save, a restore or a copy: no
+// background thread of this process reads from the disk that they wait for.
 class QuietDisk {
  public:
   QuietDisk();

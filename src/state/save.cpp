@@ -1,5 +1,4 @@
 #include <cerrno>
-#include <optional>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/escaping.h"
@@ -64,7 +63,7 @@ class SaveSteps {
     VIBE_ASSIGN_OR_RETURN(const UniqueFd staging, directory_.Staging());
     VIBE_ASSIGN_OR_RETURN(const UniqueFd folder, EnsureDirectoryAt(staging.get(), staged_));
     VIBE_FAULT_POINT("save.folder");
-    std::optional<QuietDisk> quiet(std::in_place);
+    const QuietDisk quiet;
     VIBE_RETURN_IF_ERROR(FlushUntilLittleIsLeft(current));
     VIBE_FAULT_POINT("save.flushed");
     VIBE_RETURN_IF_ERROR(WithPause(
@@ -75,7 +74,6 @@ class SaveSteps {
           return SnapshotSubvolume(current, folder.get(), kState, SnapshotMode::kReadOnly);
         },
         metadata_.pause));
-    quiet.reset();
     VIBE_FAULT_POINT("save.snapshot");
     VIBE_RETURN_IF_ERROR(Describe(current, folder.get()));
     VIBE_RETURN_IF_ERROR(ReplaceFileAt(folder.get(), kMetadataFile, MetadataToJson(metadata_)));
