@@ -73,6 +73,10 @@ absl::StatusOr<int> RunRestore(Session& session, const Invocation& invocation) {
   std::string text =
       absl::StrCat(Escape(project.name), " is as it was in ", Escape(StringAt(answer, "restored")),
                    "\n", DescribeProject(project), "\n");
+  if (const std::string replaced = StringAt(answer, "replacedVersion"); !replaced.empty()) {
+    absl::StrAppend(&text, "It is version ", Escape(project.version), " again, in the place of ",
+                    Escape(replaced), "\n");
+  }
   if (!safety.empty()) {
     absl::StrAppend(&text, "To go back: vibe restore ", Escape(project.name), " ", Escape(safety),
                     "\n");

@@ -65,6 +65,7 @@ absl::StatusOr<Projects::Json> Projects::StartLocked(const ProjectRecord& starte
     VIBE_ASSIGN_OR_RETURN(live,
                           world_.supervisor.OpenProject(record.id, Forward(progress), cancel));
   }
+  VIBE_RETURN_IF_ERROR(FollowVersion(record, *live));
   const bool was_active = IsActive(*live);
   if (const absl::Status status = ReservePorts(record, *live); !status.ok()) {
     SetProblem(record.id, std::string(status.message()));
@@ -201,6 +202,16 @@ void Projects::MatchPorts(const ProjectRecord& record, const v1::Project& live) 
   SetProblem(record.id, std::string(status.message()));
 }
 
+absl::Status Projects::FollowVersion(ProjectRecord& record, const v1::Project& live) {
+  if (live.app_version().empty() || live.app_version() == record.app_version ||
+      live.services().empty()) {
+    return absl::OkStatus();
+  }
+  record.app_version = live.app_version();
+  record.services = ServicesOf(record, live);
+  return world_.library.Put(record);
+}
+
 absl::Status Projects::FinishPending(const ProjectRecord& record, Cancellation& cancel) {
   const auto silent = [](const Progress&) {};
   if (IsRemoval(record.pending)) {
@@ -243,6 +254,10 @@ void Projects::ReconcileOne(const std::string& id, Cancellation& cancel) {
     }
     **live = *changed;
   }
+  if (const absl::Status status = FollowVersion(*record, **live); !status.ok()) {
+    spdlog::warn("project {}: its version is not recorded: {}", record->name, status.ToString());
+    return;
+  }
   MatchPorts(*record, **live);
 }
 
@@ -252,6 +267,7 @@ absl::Status Projects::Reconcile(Cancellation& cancel) {
     const absl::StatusOr<ProjectRecord> record = world_.library.Find(project.id());
     if (record.ok() && (record->pending != Pending::kNone ||
                         !SameGrants(project.grants(), GrantsOf(record->decisions)) ||
+                        project.app_version() != record->app_version ||
                         IsActive(project) != world_.ports.IsOpen(record->id))) {
       ReconcileOne(record->id, cancel);
     }

@@ -165,14 +165,18 @@ absl::StatusOr<Projects::Json> Projects::Restore(const std::string& ref,
   if (!restored.ok()) {
     Cancellation again;  // that of the request may be why it failed
     if (const auto live = FindLive(record.id, again); live.ok() && *live) {
+      VIBE_RETURN_IF_ERROR(FollowVersion(record, **live));
       MatchPorts(record, **live);
     }
     return restored.status();
   }
+  const std::string version = record.app_version;
+  VIBE_RETURN_IF_ERROR(FollowVersion(record, restored->project()));
   MatchPorts(record, restored->project());
   VIBE_ASSIGN_OR_RETURN(Json project, ViewNow(record.id, restored->project()));
   return Json{{"project", std::move(project)},
               {"restored", request.snapshot_id()},
+              {"replacedVersion", version == record.app_version ? "" : version},
               {"safetySnapshot", restored->safety_snapshot_id()}};
 }
 

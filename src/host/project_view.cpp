@@ -171,7 +171,8 @@ json ProjectJson(const ProjectRecord& record, const v1::Project* live,
   return {{"id", record.id},
           {"name", record.name},
           {"appId", record.app_id},
-          {"version", record.app_version},
+          {"version", live == nullptr || live->app_version().empty() ? record.app_version
+                                                                     : live->app_version()},
           {"status", live == nullptr ? otherwise : StatusWord(live->status())},
           {"url", UrlOf(record, "localhost")},
           {"namedUrl", UrlOf(record, absl::StrCat(record.name, ".localhost"))},
@@ -230,6 +231,25 @@ std::vector<ForwardedPort> PortsToForward(const ProjectRecord& record, const v1:
     }
   }
   return ports;
+}
+
+std::vector<RecordedService> ServicesOf(const ProjectRecord& record, const v1::Project& live) {
+  std::vector<RecordedService> services;
+  for (const v1::ServiceStatus& service : live.services()) {
+    RecordedService recorded{service.name(), service.image(), {}};
+    for (const v1::ServicePort& port : service.ports()) {
+      if (port.container_port() <= 65535) {
+        const manifest::Protocol protocol = port.protocol() == v1::PROTOCOL_UDP
+                                                ? manifest::Protocol::kUdp
+                                                : manifest::Protocol::kTcp;
+        recorded.ports.push_back(
+            {static_cast<uint16_t>(port.container_port()), protocol, port.auto_exposure(),
+             RememberedPort(record, service.name(), port.container_port(), protocol)});
+      }
+    }
+    services.push_back(std::move(recorded));
+  }
+  return services;
 }
 
 bool IsActive(const v1::Project& live) {

@@ -40,6 +40,9 @@ manifest::Protocol ToManifest(relay::Protocol protocol);
 // remembers them, else 0.
 std::vector<ForwardedPort> PortsToForward(const ProjectRecord& record, const v1::Project& live);
 
+// The services that the machine's project has; host ports as the record remembers them, else 0.
+std::vector<RecordedService> ServicesOf(const ProjectRecord& record, const v1::Project& live);
+
 // Whether a process of the project may run.
 bool IsActive(const v1::Project& live);
 

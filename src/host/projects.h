@@ -169,6 +169,8 @@ class Projects {
                             Cancellation& cancel);
   absl::Status ReservePorts(ProjectRecord& record, const v1::Project& live);
   void MatchPorts(const ProjectRecord& record, const v1::Project& live);
+  // The machine may have another version of the app than was opened last: a restore brings it back.
+  absl::Status FollowVersion(ProjectRecord& record, const v1::Project& live);
   absl::Status FinishPending(const ProjectRecord& record, Cancellation& cancel);
   absl::StatusOr<std::string> SnapshotId(const ProjectRecord& record, const std::string& text,
                                          Cancellation& cancel);

@@ -30,6 +30,21 @@ void AddProblem(VolumeManifest& volume, absl::string_view problem) {
   absl::StrAppend(&volume.problem, volume.problem.empty() ? "" : "; ", Shortened(problem));
 }
 
+// What restores and copies of this snapshot need not look for; nullopt when there is too much of
+// it.
+std::optional<std::vector<std::string>> LeftOut(const StateDigest& digest) {
+  std::optional<std::vector<std::string>> paths = digest.rest.omitted_paths;
+  for (const auto& [name, tree] : digest.volumes) {
+    if (!paths.has_value() || !tree.omitted_paths.has_value()) {
+      return std::nullopt;
+    }
+    for (const std::string& path : *tree.omitted_paths) {
+      paths->push_back(absl::StrCat("volumes/", name, "/", path));
+    }
+  }
+  return paths;
+}
+
 // Checks every database of one volume; the first that is not "ok" is the volume's answer.
 absl::Status CheckDatabases(int snapshot_volume, int clone_volume, const CompleteRequest& request,
                             VolumeManifest& volume) {
@@ -106,6 +121,7 @@ absl::StatusOr<SnapshotMetadata> SnapshotStore::Complete(const std::string& id,
   VIBE_ASSIGN_OR_RETURN(const StateDigest digest, DigestState(snapshot.state.get(), request.stop));
   metadata.state_digest = digest.digest;
   metadata.size_bytes = digest.rest.size_bytes;
+  metadata.left_out = LeftOut(digest);
   for (const auto& [name, tree] : digest.volumes) {
     metadata.size_bytes += tree.size_bytes;
     const auto volume = metadata.volumes.find(name);
@@ -136,6 +152,9 @@ absl::StatusOr<SnapshotMetadata> SnapshotStore::Complete(const std::string& id,
   VIBE_FAULT_POINT("complete.computed");
 
   metadata.complete = true;
+  if (!CheckMetadata(metadata).ok()) {
+    metadata.left_out.reset();  // the volumes' paths together may be too many
+  }
   VIBE_RETURN_IF_ERROR(CheckMetadata(metadata));
   VIBE_ASSIGN_OR_RETURN(const ProjectLock lock, directory.LockAndSettle(kLockWait));
   VIBE_ASSIGN_OR_RETURN(const UsableSnapshot still, directory.Load(id));

@@ -201,7 +201,7 @@ class TreeWalk {
       return ErrnoError(errno, "stat");
     }
     if (S_ISSOCK(inode.st_mode) || S_ISFIFO(inode.st_mode)) {
-      ++result_.omitted;
+      Omit();
       return absl::OkStatus();
     }
     const bool directory = S_ISDIR(inode.st_mode);
@@ -228,6 +228,20 @@ class TreeWalk {
       }
     }
     return directory ? Directory(inode) : File(inode);
+  }
+
+  void Omit() {
+    ++result_.omitted;
+    if (!result_.omitted_paths.has_value()) {
+      return;
+    }
+    std::string path = RawPath();
+    omitted_bytes_ += path.size() + kNameCost;
+    if (omitted_bytes_ > limits_.max_omitted_bytes || path.size() >= PATH_MAX) {
+      result_.omitted_paths.reset();
+      return;
+    }
+    result_.omitted_paths->push_back(std::move(path));
   }
 
   absl::Status Directory(const struct stat& inode) {
@@ -337,7 +351,7 @@ class TreeWalk {
     return absl::OkStatus();
   }
 
-  std::string Path() const {
+  std::string RawPath() const {
     std::vector<std::string> names;
     for (const Level& level : levels_) {
       if (!level.name.empty()) {
@@ -345,7 +359,11 @@ class TreeWalk {
       }
     }
     names.push_back(entry_);
-    std::string path = absl::CHexEscape(absl::StrJoin(names, "/"));
+    return absl::StrJoin(names, "/");
+  }
+
+  std::string Path() const {
+    std::string path = absl::CHexEscape(RawPath());
     return path.empty() ? "the root folder" : path.substr(0, 1000);
   }
 
@@ -358,6 +376,7 @@ class TreeWalk {
   UniqueFd current_;  // the directory of levels_.back()
   std::vector<Level> levels_;
   size_t memory_ = 0;  // of all levels' entries
+  size_t omitted_bytes_ = 0;
   std::string entry_;
   std::unordered_map<ino_t, uint64_t> first_links_;  // inode with several links → its first entry
 };

@@ -12,8 +12,10 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -24,14 +26,17 @@ struct DigestLimits {
   uint64_t max_entries = 50'000'000;      // of the whole tree
   uint64_t max_xattr_bytes = 1ULL << 20;  // of one file
   uint64_t max_linked = 4'000'000;        // files with several links
+  size_t max_omitted_bytes = 16 << 10;    // of the paths of sockets and fifos, 64 more for each
   size_t name_memory = 64ULL << 20;       // bytes; 16 KiB of each level at most come on top
 };
 
 struct TreeDigest {
-  std::string digest;              // "sha256:<64 hex>"
-  uint64_t size_bytes = 0;         // sum of the files' lengths, each inode once
-  uint64_t entries = 0;            // of every type, the root not counted
-  uint64_t omitted = 0;            // sockets and fifos
+  std::string digest;       // "sha256:<64 hex>"
+  uint64_t size_bytes = 0;  // sum of the files' lengths, each inode once
+  uint64_t entries = 0;     // of every type, the root not counted
+  uint64_t omitted = 0;     // sockets and fifos
+  // Their paths (bytes) from the root; nullopt when there are too many to name.
+  std::optional<std::vector<std::string>> omitted_paths = std::vector<std::string>();
   uint64_t nested_subvolumes = 0;  // empty directories where subvolumes were: their files are not
                                    // in the snapshot
 };

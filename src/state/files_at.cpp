@@ -2,7 +2,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -140,6 +142,14 @@ absl::StatusOr<UniqueFd> OpenDirectoryAt(int directory, const std::string& name)
     return FileError("open", name);
   }
   return fd;
+}
+
+UniqueFd OpenBeneath(int directory, const std::string& path, uint64_t flags) {
+  open_how how = {};
+  how.flags = flags | O_CLOEXEC | O_NOFOLLOW;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
+  return UniqueFd(static_cast<int>(
+      ::syscall(SYS_openat2, directory, path.empty() ? "." : path.c_str(), &how, sizeof how)));
 }
 
 absl::StatusOr<UniqueFd> EnsureDirectoryAt(int directory, const std::string& name) {

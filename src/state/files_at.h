@@ -25,6 +25,11 @@ absl::Status ReplaceFileAt(int directory, const std::string& name, absl::string_
 
 absl::StatusOr<UniqueFd> OpenDirectoryAt(int directory, const std::string& name);
 
+// For directories that an app writes: it can put a symlink in any place at any time. No step of
+// `path` is one, and none leaves `directory` or its file system; empty: the directory itself.
+// Invalid, with errno set, when it cannot be opened.
+UniqueFd OpenBeneath(int directory, const std::string& path, uint64_t flags);
+
 // Makes it if it is not there (mode 0700), and its name last.
 absl::StatusOr<UniqueFd> EnsureDirectoryAt(int directory, const std::string& name);
 

@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/utf8.h"
@@ -13,6 +14,7 @@ namespace {
 using nlohmann::json;
 
 constexpr char kTimeFormat[] = "%Y-%m-%d%ET%H:%M:%E3SZ";  // RFC 3339, UTC
+constexpr size_t kLeftOutCost = 64;                       // of a path beside its bytes
 constexpr size_t kMaxProblemBytes = 4096;  // of a volume's problem and of its check's error
 
 bool IsText(absl::string_view text, size_t max) {
@@ -37,6 +39,39 @@ std::optional<Consistency> ConsistencyFromName(absl::string_view name) {
 
 json NullWhenEmpty(const std::string& text) {
   return text.empty() ? json() : json(text);
+}
+
+// A path is bytes, JSON is UTF-8: what is not printable ASCII is escaped as in C.
+json LeftOutToJson(const std::vector<std::string>& paths) {
+  json list = json::array();
+  for (const std::string& path : paths) {
+    list.push_back(absl::CHexEscape(path));
+  }
+  return list;
+}
+
+std::vector<std::string> LeftOutFromJson(const json& list, FieldReader& fields) {
+  std::vector<std::string> paths;
+  for (const json& escaped : list) {
+    std::string path;
+    if (!escaped.is_string() || !absl::CUnescape(escaped.get<std::string>(), &path)) {
+      fields.Fail("leftOut", "a list of paths");
+      break;
+    }
+    paths.push_back(std::move(path));
+  }
+  return paths;
+}
+
+bool AreInnerPaths(const std::vector<std::string>& paths) {
+  size_t bytes = 0;
+  for (const std::string& path : paths) {
+    if (path.empty() || path[0] == '/' || path.find('\0') != path.npos) {
+      return false;
+    }
+    bytes += path.size() + kLeftOutCost;
+  }
+  return bytes <= kMaxLeftOutBytes;
 }
 
 json VolumeToJson(const VolumeManifest& volume) {
@@ -171,6 +206,9 @@ absl::Status CheckMetadata(const SnapshotMetadata& metadata) {
       return Invalid("a warning is too long or no UTF-8");
     }
   }
+  if (metadata.left_out.has_value() && !AreInnerPaths(*metadata.left_out)) {
+    return Invalid("\"leftOut\" has too many paths, or one that is none");
+  }
   if (metadata.volumes.size() > kMaxVolumes) {
     return Invalid(absl::StrCat("there may be at most ", kMaxVolumes, " volumes"));
   }
@@ -194,7 +232,7 @@ std::string MetadataToJson(const SnapshotMetadata& metadata) {
   for (const auto& [name, volume] : metadata.volumes) {
     volumes[name] = VolumeToJson(volume);
   }
-  const json document = {
+  json document = {
       {"schemaVersion", kSchemaVersion},
       {"snapshotId", metadata.snapshot_id},
       {"projectId", metadata.project_id},
@@ -215,6 +253,9 @@ std::string MetadataToJson(const SnapshotMetadata& metadata) {
       {"sourceUuid", metadata.source_uuid},
       {"sourceGeneration", metadata.source_generation},
       {"generation", metadata.generation}};
+  if (metadata.left_out.has_value()) {
+    document["leftOut"] = LeftOutToJson(*metadata.left_out);
+  }
   return document.dump(2) + "\n";
 }
 
@@ -266,6 +307,9 @@ absl::StatusOr<SnapshotMetadata> MetadataFromJson(absl::string_view text) {
     }
   }
   metadata.complete = fields.Flag("complete");
+  if (document.contains("leftOut")) {
+    metadata.left_out = LeftOutFromJson(fields.Array("leftOut"), fields);
+  }
   metadata.subvolume_uuid = fields.Text("subvolumeUuid");
   metadata.source_uuid = fields.Text("sourceUuid");
   metadata.source_generation = fields.Number("sourceGeneration");

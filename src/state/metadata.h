@@ -22,7 +22,8 @@ inline constexpr size_t kMaxMessageBytes = 4096;
 inline constexpr size_t kMaxVolumes = 256;
 inline constexpr size_t kMaxWarnings = 64;
 inline constexpr size_t kMaxWarningBytes = 4096;
-inline constexpr size_t kMaxSnapshots = 10'000;  // of one project
+inline constexpr size_t kMaxLeftOutBytes = 16 << 10;  // of the paths, 64 more for each
+inline constexpr size_t kMaxSnapshots = 10'000;       // of one project
 inline constexpr uint64_t kMaxMetadataBytes = 1ULL << 20;
 inline constexpr uint64_t kMaxIndexBytes = 4ULL << 20;
 
@@ -63,6 +64,8 @@ struct SnapshotMetadata {
   absl::Duration pre_save;            // that the services' own hooks took before it, likewise
   std::vector<std::string> warnings;  // which of them did not do their work; for the user
   bool complete = false;              // digests and checks are in; never changed after that
+  // The sockets and fifos in state/, by their paths (bytes) from its root; nullopt: not known.
+  std::optional<std::vector<std::string>> left_out;
   std::string subvolume_uuid;      // of state/: a subvolume with another one is not this snapshot
   std::string source_uuid;         // of the `current` that it was taken from
   uint64_t source_generation = 0;  // that one's change_generation

@@ -7,9 +7,11 @@
 #include "absl/strings/str_cat.h"
 #include "base/random.h"
 #include "base/status.h"
+#include "state/background_thread.h"
 #include "state/digest.h"
 #include "state/fault.h"
 #include "state/files_at.h"
+#include "state/left_out.h"
 #include "state/project.h"
 #include "state/snapshot_store.h"
 
@@ -59,6 +61,19 @@ absl::Status StageClone(int source, const std::string& source_uuid, int staging,
   }
   VIBE_FAULT_POINT("clone.prepared");
   return absl::OkStatus();
+}
+
+// What a clone `name` in `staging` of a snapshot, or of the live state without one, becomes before
+// it is anyone's state.
+absl::Status PrepareClone(int staging, const std::string& name, const std::filesystem::path& path,
+                          const SnapshotMetadata* snapshot, const std::stop_token& stop,
+                          const std::function<absl::Status(const std::filesystem::path&)>& more) {
+  {
+    VIBE_ASSIGN_OR_RETURN(const UniqueFd clone, OpenSubvolume(staging, name));
+    VIBE_RETURN_IF_ERROR(
+        RemoveLeftOut(clone.get(), snapshot == nullptr ? std::nullopt : snapshot->left_out, stop));
+  }
+  return more ? more(path) : absl::OkStatus();
 }
 
 // The clone becomes `current`. An error leaves the old one, unless putting it back failed as well.
@@ -150,6 +165,7 @@ absl::Status SnapshotStore::Restore(const RestoreRequest& request) {
   if (request.verify) {
     VIBE_RETURN_IF_ERROR(VerifyContent(snapshot, request.stop));
   }
+  const QuietDisk quiet;
   Intent intent{.kind = Intent::Kind::kRestore,
                 .snapshot_id = request.snapshot_id,
                 .staged = absl::StrCat("restore-", RandomHex(kNameBytes)),
@@ -161,9 +177,12 @@ absl::Status SnapshotStore::Restore(const RestoreRequest& request) {
   VIBE_ASSIGN_OR_RETURN(const UniqueFd staging, directory.Staging());
   VIBE_RETURN_IF_ERROR(directory.WriteIntent(intent));
   VIBE_FAULT_POINT("restore.intent");
-  absl::Status status =
-      StageClone(snapshot.state.get(), snapshot.metadata.subvolume_uuid, staging.get(),
-                 intent.staged, directory.path() / kStaging / intent.staged, request.prepare);
+  absl::Status status = StageClone(
+      snapshot.state.get(), snapshot.metadata.subvolume_uuid, staging.get(), intent.staged,
+      directory.path() / kStaging / intent.staged, [&](const std::filesystem::path& path) {
+        return PrepareClone(staging.get(), intent.staged, path, &snapshot.metadata, request.stop,
+                            request.prepare);
+      });
   if (status.ok() && request.stop.stop_requested()) {
     status = absl::CancelledError("stopped");
   }
@@ -195,6 +214,7 @@ absl::Status SnapshotStore::Duplicate(const DuplicateRequest& request) {
   const int source = snapshot.has_value() ? snapshot->state.get() : live.get();
   VIBE_ASSIGN_OR_RETURN(const SubvolumeInfo info, GetSubvolumeInfo(source));
 
+  const QuietDisk quiet;
   Target target;
   VIBE_RETURN_IF_ERROR(target.Make(request.target, request.target_project_id));
   const Intent intent{.kind = Intent::Kind::kDuplicate,
@@ -205,9 +225,13 @@ absl::Status SnapshotStore::Duplicate(const DuplicateRequest& request) {
   VIBE_FAULT_POINT("duplicate.intent");
   VIBE_ASSIGN_OR_RETURN(const UniqueFd staging, target.directory().Staging());
   const std::filesystem::path path = request.target / kStaging / intent.staged;
+  const auto prepare = [&](const std::filesystem::path& clone) {
+    return PrepareClone(staging.get(), intent.staged, clone,
+                        snapshot.has_value() ? &snapshot->metadata : nullptr, {}, request.prepare);
+  };
   absl::Status status;
   if (snapshot.has_value()) {
-    status = StageClone(source, info.uuid, staging.get(), intent.staged, path, request.prepare);
+    status = StageClone(source, info.uuid, staging.get(), intent.staged, path, prepare);
   } else {
     // The instant is the clone alone; what else there is to do is done when the app runs on.
     VIBE_RETURN_IF_ERROR(CommitFilesystem(source));
@@ -216,8 +240,8 @@ absl::Status SnapshotStore::Duplicate(const DuplicateRequest& request) {
         request.hooks,
         [&] { return StageClone(source, info.uuid, staging.get(), intent.staged, path, nullptr); },
         pause);
-    if (status.ok() && request.prepare) {
-      status = request.prepare(path);
+    if (status.ok()) {
+      status = prepare(path);
     }
     if (status.ok()) {
       status = CommitFilesystem(staging.get());

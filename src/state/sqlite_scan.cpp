@@ -1,8 +1,6 @@
 #include <dirent.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
+#include "state/files_at.h"
 #include "state/sqlite_files.h"
 
 namespace vibe::state {
@@ -32,16 +31,6 @@ struct Folder {
   std::string path;  // from the volume's root; empty for itself
   int depth = 0;
 };
-
-// An app can put a symlink in any place at any time: no step of `path` is one, and none leaves the
-// volume.
-UniqueFd OpenBeneath(int volume, const std::string& path, uint64_t flags) {
-  open_how how = {};
-  how.flags = flags | O_CLOEXEC | O_NOFOLLOW;
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
-  return UniqueFd(static_cast<int>(
-      ::syscall(SYS_openat2, volume, path.empty() ? "." : path.c_str(), &how, sizeof how)));
-}
 
 // The file of one entry if it is a database. What it is, is asked before it is opened, of the same
 // inode: opening a fifo or a device that was put in a file's place can do things.

@@ -20,6 +20,10 @@ constexpr uint64_t kMostFullBytes = 512 * kMiB;
 constexpr uint64_t kMostLowBytes = 4096 * kMiB;
 constexpr uint64_t kFullMetadata = 32 * kMiB;
 constexpr uint64_t kLowMetadata = 128 * kMiB;
+// However small the disk is: btrfs reserves for the worst case, and a rename was refused with 11
+// MiB left by this count (Linux 6.18).
+constexpr uint64_t kLeastFullMetadata = 16 * kMiB;
+constexpr uint64_t kLeastLowMetadata = 24 * kMiB;
 
 constexpr char kHostAdvice[] = "Free space on this computer";
 constexpr char kDiskAdvice[] =
@@ -57,11 +61,11 @@ SpaceLevel LevelOf(const state::FilesystemSpace& space, uint64_t host_available)
   const uint64_t available = std::min(space.available, host_available);
   const uint64_t metadata = space.MetadataAvailable();
   if (available < std::min(kMostFullBytes, space.total / 50) ||
-      metadata < std::min(kFullMetadata, space.total / 100)) {
+      metadata < std::clamp(space.total / 100, kLeastFullMetadata, kFullMetadata)) {
     return SpaceLevel::kFull;
   }
   if (available < std::min(kMostLowBytes, space.total / 10) ||
-      metadata < std::min(kLowMetadata, space.total / 50)) {
+      metadata < std::clamp(space.total / 50, kLeastLowMetadata, kLowMetadata)) {
     return SpaceLevel::kLow;
   }
   return SpaceLevel::kPlenty;

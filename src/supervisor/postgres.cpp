@@ -35,7 +35,7 @@ constexpr char kRun[] = "/vibe/run";
 
 // The clone is nobody's but ours and goes afterwards: no syncs, no checks of who asks.
 constexpr char kScript[] = R"(set -eu
-exec >/vibe/out/log 2>&1
+exec >>/vibe/out/log 2>&1 # the server writes to it too
 if ! command -v pg_ctl >/dev/null; then
   for folder in /usr/lib/postgresql/*/bin /usr/local/pgsql/bin; do PATH="$PATH:$folder"; done
 fi
@@ -91,12 +91,14 @@ std::vector<std::string> LastLines(const fs::path& log) {
 
 // The new cluster takes the roles, their passwords and the databases from the dump, and who may
 // connect from the old cluster's files; other settings too, as far as the new version knows them.
+// It has checksums of its pages whether or not the old one had: their cost is small, and what the
+// old one has only its own version can say.
 constexpr char kLoadScript[] = R"(set -eu
-exec >/vibe/out/log 2>&1
+exec >>/vibe/out/log 2>&1 # the server writes to it too
 if ! command -v pg_ctl >/dev/null; then
   for folder in /usr/lib/postgresql/*/bin /usr/local/pgsql/bin; do PATH="$PATH:$folder"; done
 fi
-initdb -D "$PGDATA" -U "$PGUSER" -E UTF8 --locale=C.UTF-8 -A trust -N
+initdb -D "$PGDATA" -U "$PGUSER" -E UTF8 --locale=C.UTF-8 -A trust -N --data-checksums
 echo 'local all all trust' > /vibe/run/hba.conf
 pg_ctl -D "$PGDATA" -w -t 3600 -l /vibe/out/log -o "-c hba_file=/vibe/run/hba.conf -c listen_addresses='' \
   -c unix_socket_directories=/vibe/run -c autovacuum=off" start

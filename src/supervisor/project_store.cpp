@@ -19,8 +19,8 @@
 namespace vibe::supervisor {
 namespace {
 
-constexpr int64_t kSchemaVersion = 1;
-constexpr char kSchema[] = R"(
+constexpr int64_t kSchemaVersion = 2;
+constexpr char kProjects[] = R"(
   CREATE TABLE projects (
     id TEXT NOT NULL PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -38,7 +38,18 @@ constexpr char kSchema[] = R"(
     updated_at_ms INTEGER NOT NULL
   ) STRICT;
   CREATE INDEX projects_by_package ON projects (package_digest);
-  PRAGMA user_version = 1;
+)";
+constexpr char kVersions[] = R"(
+  CREATE TABLE versions (
+    project_id TEXT NOT NULL,
+    snapshot_id TEXT NOT NULL,
+    app_version TEXT NOT NULL,
+    manifest_json TEXT NOT NULL,
+    package_digest TEXT NOT NULL,
+    PRIMARY KEY (project_id, snapshot_id)
+  ) STRICT;
+  CREATE INDEX versions_by_package ON versions (package_digest);
+  PRAGMA user_version = 2;
 )";
 
 constexpr char kSelect[] =
@@ -117,7 +128,10 @@ absl::Status Migrate(SqliteConnection& connection) {
     int64_t version = -1;
     VIBE_RETURN_IF_ERROR(read.Run([&](const SqliteStatement& row) { version = row.Number(0); }));
     if (version == 0) {
-      return connection.Execute(kSchema);
+      VIBE_RETURN_IF_ERROR(connection.Execute(kProjects));
+    }
+    if (version == 0 || version == 1) {
+      return connection.Execute(kVersions);
     }
     if (version != kSchemaVersion) {
       return WithAdvice(absl::FailedPreconditionError(
@@ -144,7 +158,17 @@ struct ProjectStore::Database {
         {&set_want_running, kSetWantRunning},
         {&set_opened, kSetOpened},
         {&remove, "DELETE FROM projects WHERE id = ?1"},
-        {&package_in_use, "SELECT 1 FROM projects WHERE package_digest = ?1 LIMIT 1"}};
+        {&keep_version,
+         "INSERT OR REPLACE INTO versions (project_id, snapshot_id, app_version, manifest_json,"
+         " package_digest) VALUES (?1, ?2, ?3, ?4, ?5)"},
+        {&kept_versions,
+         "SELECT snapshot_id, app_version, manifest_json, package_digest FROM versions"
+         " WHERE project_id = ?1"},
+        {&forget_version, "DELETE FROM versions WHERE project_id = ?1 AND snapshot_id = ?2"},
+        {&forget_versions, "DELETE FROM versions WHERE project_id = ?1"},
+        {&package_in_use,
+         "SELECT 1 FROM projects WHERE package_digest = ?1"
+         " UNION SELECT 1 FROM versions WHERE package_digest = ?1 LIMIT 1"}};
     for (const auto& [statement, sql] : statements) {
       VIBE_ASSIGN_OR_RETURN(*statement, connection.Prepare(sql));
     }
@@ -214,6 +238,10 @@ struct ProjectStore::Database {
   SqliteStatement set_want_running ABSL_GUARDED_BY(mutex);
   SqliteStatement set_opened ABSL_GUARDED_BY(mutex);
   SqliteStatement remove ABSL_GUARDED_BY(mutex);
+  SqliteStatement keep_version ABSL_GUARDED_BY(mutex);
+  SqliteStatement kept_versions ABSL_GUARDED_BY(mutex);
+  SqliteStatement forget_version ABSL_GUARDED_BY(mutex);
+  SqliteStatement forget_versions ABSL_GUARDED_BY(mutex);
   SqliteStatement package_in_use ABSL_GUARDED_BY(mutex);
 };
 
@@ -278,7 +306,39 @@ absl::Status ProjectStore::SetOpened(const std::string& id, bool opened) {
 
 absl::Status ProjectStore::Delete(const std::string& id) {
   absl::MutexLock lock(&database_->mutex);
-  return database_->remove.Bind(1, id).Run();
+  return database_->connection.Transaction([&]() -> absl::Status {
+    database_->mutex.AssertHeld();
+    VIBE_RETURN_IF_ERROR(database_->forget_versions.Bind(1, id).Run());
+    return database_->remove.Bind(1, id).Run();
+  });
+}
+
+absl::Status ProjectStore::KeepVersion(const std::string& project_id,
+                                       const std::string& snapshot_id, const AppVersion& version) {
+  absl::MutexLock lock(&database_->mutex);
+  return database_->keep_version.Bind(1, project_id)
+      .Bind(2, snapshot_id)
+      .Bind(3, version.app_version)
+      .Bind(4, version.manifest_json)
+      .Bind(5, version.package_digest)
+      .Run();
+}
+
+absl::StatusOr<std::map<std::string, AppVersion>> ProjectStore::KeptVersions(
+    const std::string& project_id) {
+  absl::MutexLock lock(&database_->mutex);
+  std::map<std::string, AppVersion> versions;
+  VIBE_RETURN_IF_ERROR(
+      database_->kept_versions.Bind(1, project_id).Run([&](const SqliteStatement& row) {
+        versions[row.Text(0)] = {row.Text(1), row.Text(2), row.Text(3)};
+      }));
+  return versions;
+}
+
+absl::Status ProjectStore::ForgetVersion(const std::string& project_id,
+                                         const std::string& snapshot_id) {
+  absl::MutexLock lock(&database_->mutex);
+  return database_->forget_version.Bind(1, project_id).Bind(2, snapshot_id).Run();
 }
 
 absl::StatusOr<bool> ProjectStore::PackageInUse(const std::string& digest) {

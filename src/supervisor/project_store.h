@@ -6,6 +6,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -38,6 +39,13 @@ struct ProjectRecord {
   absl::Time updated_at;
 };
 
+// What an app was before another version of it took its place.
+struct AppVersion {
+  std::string app_version;
+  std::string manifest_json;
+  std::string package_digest;
+};
+
 class ProjectStore {
  public:
   // Makes the file (mode 0600) when there is none; its folder must exist. FailedPrecondition when a
@@ -59,6 +67,16 @@ class ProjectStore {
 
   absl::StatusOr<std::vector<ProjectRecord>> List();  // sorted by name
   absl::Status Delete(const std::string& id);         // what is gone already is a success
+
+  // The version that a snapshot's data belongs to, kept as long as the snapshot: a restore of it
+  // brings both back. Goes with its project, too.
+  absl::Status KeepVersion(const std::string& project_id, const std::string& snapshot_id,
+                           const AppVersion& version);
+  absl::StatusOr<std::map<std::string, AppVersion>> KeptVersions(
+      const std::string& project_id);  // by snapshot
+  absl::Status ForgetVersion(const std::string& project_id, const std::string& snapshot_id);
+
+  // By a project, or by a version that is kept.
   absl::StatusOr<bool> PackageInUse(const std::string& digest);
 
  private:

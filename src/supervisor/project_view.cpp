@@ -97,6 +97,7 @@ v1::Project ProjectView(const ProjectRecord& record, const Plan* plan,
       shown->set_container_port(port.container);
       shown->set_protocol(port.protocol == manifest::Protocol::kTcp ? v1::PROTOCOL_TCP
                                                                     : v1::PROTOCOL_UDP);
+      shown->set_auto_exposure(port.host_exposure == manifest::Exposure::kAuto);
       shown->set_expose(record.grants.expose_ports &&
                         port.host_exposure == manifest::Exposure::kAuto);
     }

@@ -44,6 +44,9 @@ namespace vibe::supervisor {
 // hooks have yet to run.
 inline constexpr char kRuntime[] = "runtime";
 inline constexpr char kRestoredMark[] = "restored";
+// Names the snapshot that this state came from with another version of the app, until the
+// project's record has followed.
+inline constexpr char kVersionMark[] = "version";
 
 class AutosaveClock;
 
@@ -193,12 +196,25 @@ class Supervisor {
   std::map<std::string, absl::StatusOr<std::filesystem::path>> DumpVolumes(
       const std::string& id, const std::string& snapshot_id, state::SnapshotStore& store,
       std::stop_token stop);
-  // What a clone needs before it can be a state under the present images. `snapshot_id` is empty
-  // for a clone of the live state. Of a project whose operation is held, for the length of the
-  // call.
+  struct CloneUse {
+    ProjectRecord record;         // whose images will run on it
+    std::string snapshot_id;      // empty: it is of the live state
+    bool skip_hooks = false;      // no postRestore
+    bool brings_version = false;  // the project's record has to follow to `record`
+  };
+  // What a clone needs before it can be a state. Of a project whose operation is held, for the
+  // length of the call.
   std::function<absl::Status(const std::filesystem::path&)> PrepareFor(
-      const ProjectRecord& record, const manifest::Manifest& manifest,
-      const std::string& snapshot_id, state::SnapshotStore& store, bool skip_hooks);
+      const CloneUse& use, const manifest::Manifest& manifest, state::SnapshotStore& store);
+  // The record with the version of the app that a restore of this snapshot brings back: another
+  // one when it was kept for it.
+  absl::StatusOr<ProjectRecord> RecordFor(const ProjectRecord& record,
+                                          const state::SnapshotMetadata& snapshot);
+  // Has the record follow a state that was restored with its version; nothing to do for any other.
+  absl::Status FollowState(const std::string& id);
+  void ForgetVersion(const std::string& id, const std::string& snapshot_id);
+  // Those of snapshots that are not there.
+  absl::Status ForgetVersionsBut(const std::string& id, state::SnapshotStore& store);
   void CompleteSnapshot(const std::string& id, const std::string& snapshot_id,
                         std::stop_token stop);
   absl::Status StartLocked(Entry& entry, const ProjectRecord& record,

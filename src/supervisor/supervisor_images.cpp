@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "base/status.h"
+#include "manifest/parse.h"
 #include "oci/image.h"
 #include "supervisor/supervisor.h"
 
@@ -153,6 +154,15 @@ absl::Status Supervisor::PruneProject(const ProjectRecord& record, const std::st
   std::set<std::string> used;
   for (const PlannedService& service : plan.services) {
     used.insert(service.image);
+  }
+  VIBE_ASSIGN_OR_RETURN(const auto versions, store_->KeptVersions(record.id));
+  for (const auto& [snapshot_id, version] : versions) {
+    const manifest::ParseResult parsed = manifest::Parse(version.manifest_json);
+    if (parsed.manifest) {
+      for (const manifest::Service& service : parsed.manifest->services) {
+        used.insert(service.image);
+      }
+    }
   }
   if (const std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(record.id)) {
     for (const PlannedService& service : runtime->plan().services) {

@@ -23,6 +23,13 @@ constexpr absl::Duration kHostPatience = absl::Seconds(5);
 }  // namespace
 
 void Supervisor::Recover() {
+  if (const auto known = store_->List(); known.ok()) {
+    for (const ProjectRecord& record : *known) {
+      if (const absl::Status status = FollowState(record.id); !status.ok()) {
+        spdlog::error("project {}: {}", record.name, status.ToString());
+      }
+    }
+  }
   const auto records = store_->List();
   if (!records.ok()) {
     spdlog::error("cannot list projects: {}", records.status().ToString());
@@ -111,14 +118,18 @@ void Supervisor::RecoverProject(const ProjectRecord& record) {
   if (const auto plan = PlanOf(record); plan.ok()) {
     ProjectFreezer(*plan).Thaw();  // a save may have died while its services stood still
   }
+  if (!AwaitContainerd()) {
+    return;
+  }
+  // A dump that went on writes into the state's staging folder, which is emptied next.
+  RemoveLeftJobs(containerd_, NamespaceName(record.app_id, record.id)).IgnoreError();
   if (const auto state = StateOf(record.id); !state.ok()) {
     spdlog::error("project {}: its state: {}", record.name, state.status().ToString());
     return;  // each call says so again
   }
-  if (!AwaitContainerd() || (record.want_running && !AwaitPool())) {
+  if (record.want_running && !AwaitPool()) {
     return;
   }
-  RemoveLeftJobs(containerd_, NamespaceName(record.app_id, record.id)).IgnoreError();
   const std::shared_ptr<Entry> entry = EntryOf(record.id);
   absl::MutexLock operation(&entry->operation);
   // What the user allows may be another by now.

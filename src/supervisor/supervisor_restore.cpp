@@ -1,5 +1,6 @@
 // Putting a snapshot in the place of a project's state, and making another project of one. What
 // happens on the disk, and how it survives crashes, is in src/state.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,7 +9,9 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status.h"
+#include "base/unique_fd.h"
 #include "spdlog/spdlog.h"
+#include "state/subvolume.h"
 #include "supervisor/full_disk.h"
 #include "supervisor/postgres.h"
 #include "supervisor/project_state.h"
@@ -30,6 +33,14 @@ std::vector<std::string> SecretNames(const manifest::Manifest& manifest) {
   return names;
 }
 
+AppVersion VersionOf(const ProjectRecord& record) {
+  return {record.app_version, record.manifest_json, record.package_digest};
+}
+
+bool IsOtherVersion(const ProjectRecord& a, const ProjectRecord& b) {
+  return a.manifest_json != b.manifest_json || a.package_digest != b.package_digest;
+}
+
 // With it the services' postRestore hooks run after the next start. It is in the clone before that
 // becomes the state, so that no crash comes between the two.
 absl::Status MarkRestored(const std::filesystem::path& clone, const manifest::Manifest& manifest,
@@ -46,14 +57,23 @@ absl::Status MarkRestored(const std::filesystem::path& clone, const manifest::Ma
   return RemoveAll(mark);  // the snapshot may be of a state whose hooks had not run
 }
 
+// It becomes the state in the same step as the data: no crash leaves the one without the other.
+absl::Status MarkVersion(const std::filesystem::path& clone, const std::string& snapshot_id) {
+  const std::filesystem::path mark = clone / kRuntime / kVersionMark;
+  if (snapshot_id.empty()) {
+    return RemoveAll(mark);
+  }
+  VIBE_RETURN_IF_ERROR(MakeDirectories(mark.parent_path()));
+  return ReplaceFile(mark, snapshot_id, 0600);
+}
+
 }  // namespace
 
 std::function<absl::Status(const std::filesystem::path&)> Supervisor::PrepareFor(
-    const ProjectRecord& record, const manifest::Manifest& manifest, const std::string& snapshot_id,
-    state::SnapshotStore& store, bool skip_hooks) {
-  return [this, record, manifest, snapshot_id, skip_hooks,
-          &store](const std::filesystem::path& clone) -> absl::Status {
-    VIBE_ASSIGN_OR_RETURN(const Plan plan, PlanOf(record));
+    const CloneUse& use, const manifest::Manifest& manifest, state::SnapshotStore& store) {
+  return [this, use, manifest, &store](const std::filesystem::path& clone) -> absl::Status {
+    const std::string& snapshot_id = use.snapshot_id;
+    VIBE_ASSIGN_OR_RETURN(const Plan plan, PlanOf(use.record));
     for (const auto& [name, kind] : VolumesOf(manifest)) {
       // The live state is of the version that runs.
       if (kind == state::Consistency::kPostgres && !snapshot_id.empty()) {
@@ -62,8 +82,63 @@ std::function<absl::Status(const std::filesystem::path&)> Supervisor::PrepareFor
                                                   {}));
       }
     }
-    return MarkRestored(clone, manifest, skip_hooks);
+    VIBE_RETURN_IF_ERROR(MarkVersion(clone, use.brings_version ? snapshot_id : ""));
+    return MarkRestored(clone, manifest, use.skip_hooks);
   };
+}
+
+absl::StatusOr<ProjectRecord> Supervisor::RecordFor(const ProjectRecord& record,
+                                                    const state::SnapshotMetadata& snapshot) {
+  VIBE_ASSIGN_OR_RETURN(const auto versions, store_->KeptVersions(record.id));
+  const auto kept = versions.find(snapshot.snapshot_id);
+  ProjectRecord result = record;
+  if (kept != versions.end()) {
+    result.app_version = kept->second.app_version;
+    result.manifest_json = kept->second.manifest_json;
+    result.package_digest = kept->second.package_digest;
+  }
+  const bool has_files = result.package_digest.empty() || packages_.Has(result.package_digest);
+  // The newer version must not run on what the older one left, as if nobody had wanted to go back.
+  if (!has_files || (kept == versions.end() && snapshot.app_version != record.app_version &&
+                     snapshot.reason == state::SnapshotReason::kBeforeUpgrade)) {
+    return WithAdvice(
+        Error(absl::StatusCode::kFailedPrecondition, Reason::kRestoreFailed,
+              absl::StrCat("snapshot ", snapshot.snapshot_id, " is of version ",
+                           snapshot.app_version, ", which is not in the machine any more")),
+        absl::StrCat("open version ", snapshot.app_version, " of the app with `vibe open FOLDER",
+                     " --name ", record.name, "`, and restore again"));
+  }
+  return result;
+}
+
+absl::Status Supervisor::FollowState(const std::string& id) {
+  const std::filesystem::path mark = DirectoryOf(id) / "current" / kRuntime / kVersionMark;
+  constexpr uint64_t kMaxMark = 64;
+  const absl::StatusOr<std::string> snapshot_id = ReadFile(mark, kMaxMark);
+  if (!snapshot_id.ok()) {
+    return absl::IsNotFound(snapshot_id.status()) ? absl::OkStatus() : snapshot_id.status();
+  }
+  VIBE_ASSIGN_OR_RETURN(ProjectRecord record, store_->Get(id));
+  VIBE_ASSIGN_OR_RETURN(const auto versions, store_->KeptVersions(id));
+  if (const auto kept = versions.find(*snapshot_id); kept != versions.end()) {
+    spdlog::info("{} is version {} again, as in snapshot {}", record.name, kept->second.app_version,
+                 *snapshot_id);
+    record.app_version = kept->second.app_version;
+    record.manifest_json = kept->second.manifest_json;
+    record.package_digest = kept->second.package_digest;
+    record.opened = true;  // the restore began with its images
+    VIBE_RETURN_IF_ERROR(store_->Put(record).status());
+  }
+  VIBE_RETURN_IF_ERROR(RemoveAll(mark));
+  // A mark that came back after a power cut would undo a later upgrade.
+  const UniqueFd folder(::open(DirectoryOf(id).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return state::CommitFilesystem(folder.get());
+}
+
+void Supervisor::ForgetVersion(const std::string& id, const std::string& snapshot_id) {
+  if (const absl::Status status = store_->ForgetVersion(id, snapshot_id); !status.ok()) {
+    spdlog::warn("the version of snapshot {} stays: {}", snapshot_id, status.ToString());
+  }
 }
 
 absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
@@ -76,15 +151,23 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
   absl::MutexLock operation(&entry->operation);
   VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
   VIBE_ASSIGN_OR_RETURN(const auto store, StateOf(id));
-  VIBE_ASSIGN_OR_RETURN(const manifest::Manifest manifest, ManifestOf(record));
   // What cannot be restored is known before anything is stopped.
-  VIBE_RETURN_IF_ERROR(store->Get(request.snapshot_id()).status());
+  VIBE_ASSIGN_OR_RETURN(const state::SnapshotMetadata snapshot, store->Get(request.snapshot_id()));
+  VIBE_ASSIGN_OR_RETURN(ProjectRecord target, RecordFor(record, snapshot));
+  VIBE_ASSIGN_OR_RETURN(const manifest::Manifest manifest, ManifestOf(target));
+  const bool other_version = IsOtherVersion(record, target);
+  if (other_version) {
+    VIBE_ASSIGN_OR_RETURN(const Plan plan, PlanOf(target));
+    VIBE_RETURN_IF_ERROR(
+        WithFreeSpace(EnsureImages(target, plan, progress, cancelled), options_.data));
+  }
   std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(id);
   const bool ran = AnyRuns(runtime.get());
   std::map<std::string, std::string> secrets;
   if (ran) {
     // They are nowhere but in what runs: whoever gave them is not asked again for a restore.
-    VIBE_ASSIGN_OR_RETURN(secrets, runtime->GivenSecrets(SecretNames(manifest)));
+    VIBE_ASSIGN_OR_RETURN(const manifest::Manifest running, ManifestOf(record));
+    VIBE_ASSIGN_OR_RETURN(secrets, runtime->GivenSecrets(SecretNames(running)));
   }
   Restored restored;
   if (!request.skip_safety_snapshot()) {
@@ -97,6 +180,9 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
     VIBE_ASSIGN_OR_RETURN(const state::SnapshotMetadata safety,
                           Save(record, std::move(call), progress));
     restored.safety_snapshot_id = safety.snapshot_id;
+    if (other_version) {
+      VIBE_RETURN_IF_ERROR(store_->KeepVersion(id, safety.snapshot_id, VersionOf(record)));
+    }
   }
   if (runtime != nullptr) {
     VIBE_RETURN_IF_ERROR(runtime->Stop(kStopLimit, progress));
@@ -109,16 +195,19 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
     state::RestoreRequest restore;
     restore.snapshot_id = request.snapshot_id();
     restore.verify = request.verify();
-    restore.prepare =
-        PrepareFor(record, manifest, request.snapshot_id(), *store, request.skip_hooks());
+    restore.prepare = PrepareFor({.record = target,
+                                  .snapshot_id = request.snapshot_id(),
+                                  .skip_hooks = request.skip_hooks(),
+                                  .brings_version = other_version},
+                                 manifest, *store);
     return Patiently([&] { return store->Restore(restore); });
   }();
-  absl::Status started;
-  if (ran) {
+  absl::Status started = swapped.ok() ? FollowState(id) : absl::OkStatus();
+  if (ran && started.ok()) {
     // A user who breaks off before the swap has the app run on; after it, a start that hangs has to
     // give way to a stop.
-    started =
-        StartLocked(*entry, record, secrets, progress, [&] { return swapped.ok() && cancelled(); });
+    started = StartLocked(*entry, swapped.ok() ? target : record, secrets, progress,
+                          [&] { return swapped.ok() && cancelled(); });
   }
   if (!swapped.ok()) {
     if (!started.ok()) {
@@ -136,8 +225,13 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
                                        record.name, " does not start with it"));
     return restored.safety_snapshot_id.empty()
                ? started
-               : WithAdvice(started, absl::StrCat("go back with `vibe restore ", record.name, " ",
-                                                  restored.safety_snapshot_id, " --no-safety`"));
+               : WithAdvice(started,
+                            absl::StrCat("go back with `vibe restore ", record.name, " ",
+                                         restored.safety_snapshot_id,
+                                         " --no-safety`, then `vibe start ", record.name, "`"));
+  }
+  if (other_version) {
+    RemoveUnusedPackages();
   }
   VIBE_ASSIGN_OR_RETURN(restored.project, GetProject(id));
   return restored;
@@ -186,7 +280,7 @@ absl::StatusOr<v1::Project> Supervisor::DuplicateProject(const v1::DuplicateProj
   duplicate.target = DirectoryOf(request.new_id());
   duplicate.target_project_id = request.new_id();
   duplicate.prepare =
-      PrepareFor(source, manifest, request.snapshot_id(), *store, /*skip_hooks=*/false);
+      PrepareFor({.record = source, .snapshot_id = request.snapshot_id()}, manifest, *store);
   duplicate.hooks = QuiesceFor(runtime.get(), VolumesOf(manifest));
   absl::Status status = Patiently([&] { return store->Duplicate(duplicate); });
   if (status.ok()) {

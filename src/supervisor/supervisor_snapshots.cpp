@@ -62,11 +62,29 @@ absl::StatusOr<std::shared_ptr<state::SnapshotStore>> Supervisor::StateOf(const 
     spdlog::info("state of {}: {}", id, action);
   }
   VIBE_RETURN_IF_ERROR(store->EnsureCurrent());
+  VIBE_RETURN_IF_ERROR(ForgetVersionsBut(id, *store));
   for (const std::string& snapshot_id : report.incomplete) {
     completion_->Add(id, snapshot_id);
   }
   entry->snapshots = store;
   return store;
+}
+
+// A crash may have come between a snapshot's end and that of the version that was kept for it.
+absl::Status Supervisor::ForgetVersionsBut(const std::string& id, state::SnapshotStore& store) {
+  VIBE_ASSIGN_OR_RETURN(const auto versions, store_->KeptVersions(id));
+  if (versions.empty()) {
+    return absl::OkStatus();
+  }
+  VIBE_ASSIGN_OR_RETURN(const std::vector<state::ListedSnapshot> listed, store.List());
+  for (const auto& [snapshot_id, version] : versions) {
+    if (std::none_of(listed.begin(), listed.end(), [&](const state::ListedSnapshot& snapshot) {
+          return snapshot.metadata.snapshot_id == snapshot_id;
+        })) {
+      ForgetVersion(id, snapshot_id);
+    }
+  }
+  return absl::OkStatus();
 }
 
 // ---- save
@@ -168,6 +186,7 @@ absl::StatusOr<state::SnapshotMetadata> Supervisor::Save(const ProjectRecord& re
   } else {
     for (const std::string& id : *pruned) {
       completion_->Forget(record.id, id);
+      ForgetVersion(record.id, id);
     }
   }
   return saved;
@@ -200,11 +219,22 @@ std::map<std::string, absl::StatusOr<std::filesystem::path>> Supervisor::DumpVol
     std::stop_token stop) {
   std::map<std::string, absl::StatusOr<std::filesystem::path>> dumps;
   const auto metadata = store.Get(snapshot_id);
-  const auto record = store_->Get(id);
-  const auto plan = record.ok() ? PlanOf(*record) : absl::StatusOr<Plan>(record.status());
   if (!metadata.ok() || metadata->complete) {
     return dumps;
   }
+  absl::StatusOr<ProjectRecord> record = store_->Get(id);
+  if (record.ok() && record->app_version != metadata->app_version) {
+    // The version that took its place may have another Postgres, which cannot read these files.
+    const auto versions = store_->KeptVersions(id);
+    for (const auto& [of, version] :
+         versions.ok() ? *versions : std::map<std::string, AppVersion>()) {
+      if (version.app_version == metadata->app_version) {
+        record->manifest_json = version.manifest_json;
+        record->package_digest = version.package_digest;
+      }
+    }
+  }
+  const auto plan = record.ok() ? PlanOf(*record) : absl::StatusOr<Plan>(record.status());
   for (const auto& [name, volume] : metadata->volumes) {
     if (volume.consistency != state::Consistency::kPostgres || stop.stop_requested()) {
       continue;
@@ -246,8 +276,7 @@ void Supervisor::CompleteSnapshot(const std::string& id, const std::string& snap
   }
 }
 
-// The snapshot has the version that is replaced: going back is a restore, and the app's older
-// files.
+// The version that is replaced is kept with the snapshot of its data: going back is a restore.
 absl::Status Supervisor::SaveBeforeUpgrade(const std::string& id, const std::string& new_version) {
   const auto known = store_->Get(id);
   if (!known.ok() || known->app_version == new_version) {
@@ -260,8 +289,13 @@ absl::Status Supervisor::SaveBeforeUpgrade(const std::string& id, const std::str
   call.request.reason = state::SnapshotReason::kBeforeUpgrade;
   call.request.message = absl::StrCat("before version ", new_version);
   call.cancelled = [this] { return Closing(); };
-  return Annotate(Save(*known, std::move(call), [](const v1::Progress&) {}).status(),
-                  absl::StrCat("version ", new_version, " does not replace ", known->app_version));
+  const auto saved = Save(*known, std::move(call), [](const v1::Progress&) {});
+  if (!saved.ok()) {
+    return Annotate(saved.status(), absl::StrCat("version ", new_version, " does not replace ",
+                                                 known->app_version));
+  }
+  return store_->KeepVersion(id, saved->snapshot_id,
+                             {known->app_version, known->manifest_json, known->package_digest});
 }
 
 // ---- list and delete
@@ -289,7 +323,10 @@ absl::Status Supervisor::DeleteSnapshot(const std::string& id, const std::string
   // A dump of it may take hours yet, and would be in its way.
   completion_->Forget(id, snapshot_id);
   const absl::Status status = Patiently([&] { return store->Delete(snapshot_id); });
-  if (!status.ok()) {
+  if (status.ok()) {
+    ForgetVersion(id, snapshot_id);
+    RemoveUnusedPackages();
+  } else {
     if (const auto stays = store->Get(snapshot_id); stays.ok() && !stays->complete) {
       completion_->Add(id, snapshot_id);
     }

@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import tarfile
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +124,8 @@ def test_a_cluster_of_another_major_version_comes_from_the_dump(vibe, bookmarks)
     assert titles(url) == before
     current = vibe.inside(f"/run/vibe/data/projects/{bookmarks['id']}/current")
     assert (current / "volumes/data/PG_VERSION").read_text() == "15\n"
+    assert vibe("exec", "bookmarks", "-s", "db", "--", "psql", "-A", "-t", "-U", "bookmarks", "-c",
+                "SHOW data_checksums").strip() == "on"
     assert not (current / ".vibe-postgres").exists()
     post(f"{url}/api/bookmarks", {"url": "https://example.com/on", "title": "and on"})
     assert "and on" in titles(url)
@@ -169,9 +173,11 @@ def test_an_app_that_moves_to_a_newer_postgres_takes_its_data_along(vibe, tmp_pa
 
 
 def test_another_version_of_the_app_can_be_rolled_back(vibe, tmp_path):
+    """With its data, its files, its services and its ports; and forth again."""
     app = write_app(tmp_path / "app", [probe("web", ["serve", "8080", "hello"], ports=[{"container": 8080}],
                                              stateVolumes=["files:/files"])],
                     state={"volumes": [{"name": "files"}]})
+    (app / "told").write_text("by version 1")
     opened = vibe.open(app, name="upgraded")
     volume = vibe.inside(f"/run/vibe/data/projects/{opened['id']}/current/volumes/files")
     (volume / "format").write_text("of version 1")
@@ -181,15 +187,113 @@ def test_another_version_of_the_app_can_be_rolled_back(vibe, tmp_path):
     manifest = app / "vibe.yaml"
     text = manifest.read_text()
     assert opened["version"] in text
-    manifest.write_text(text.replace(opened["version"], "9.0.0"))
-    assert vibe.open(app, name="upgraded")["version"] == "9.0.0"
+    new = json.loads(text.replace(opened["version"], "9.0.0").replace("hello", "of nine"))
+    new["services"].append(probe("more", ["serve", "9090", "more"], ports=[{"container": 9090}]))
+    manifest.write_text(json.dumps(new))
+    (app / "told").write_text("by version 9")
+    upgraded = vibe.open(app, name="upgraded")
+    assert upgraded["version"] == "9.0.0" and get(upgraded["url"]) == "of nine\n"
     (snapshot,) = vibe.json("snapshots", "upgraded")["snapshots"]
     assert snapshot["reason"] == "before-upgrade" and snapshot["appVersion"] == opened["version"]
     (volume / "format").write_text("of version 9")
-    vibe("restore", "upgraded", snapshot["id"])
-    assert (vibe.inside(f"/run/vibe/data/projects/{opened['id']}/current/volumes/files") / "format"
-            ).read_text() == "of version 1"
+    restored = vibe.json("restore", "upgraded", snapshot["id"])
+    assert restored["replacedVersion"] == "9.0.0"
+
+    def state_of_version(number, project, answer):
+        volume = vibe.inside(f"/run/vibe/data/projects/{opened['id']}/current/volumes/files")
+        assert (volume / "format").read_text() == f"of version {number}"
+        assert not (volume.parents[1] / "runtime/version").exists()
+        assert project["version"] == vibe.project("upgraded")["version"] and get(project["url"]) == answer
+        assert vibe("exec", "upgraded", "-s", "web", "--", "/probe", "read", "/app/told") == f"by version {number}"
+        return [service["name"] for service in project["services"]]
+
+    assert state_of_version(1, restored["project"], "hello\n") == ["web"]
+    assert restored["project"]["version"] == opened["version"]
+    # It is what is there from now on: after a stop, for a supervisor that was not there, without the folder.
+    manifest.unlink()
+    vibe.kill("vibe-supervisor")
+    eventually(lambda: vibe.run("stop", "upgraded").returncode == 0, what="the stop")
+    assert state_of_version(1, vibe.json("start", "upgraded"), "hello\n") == ["web"]
+
+    forth = vibe.json("restore", "upgraded", restored["safetySnapshot"])
+    assert state_of_version(9, forth["project"], "of nine\n") == ["web", "more"]
+    assert forth["replacedVersion"] == opened["version"]
+    assert f"is version {opened['version']} again, in the place of 9.0.0" in vibe("restore", "upgraded", snapshot["id"])
+    packages = vibe.inside("/run/vibe/data/packages")
+    before = len(list(packages.iterdir()))
+    for kept in vibe.json("snapshots", "upgraded")["snapshots"]:
+        vibe("snapshot", "rm", "upgraded", kept["id"])
+    assert len(list(packages.iterdir())) == before - 1, "the version that no snapshot is of stays"
     vibe("rm", "upgraded", "--yes")
+
+
+def test_a_version_that_is_not_there_any_more_is_asked_for(vibe, tmp_path):
+    app = write_app(tmp_path / "app", [probe(stateVolumes=["files:/files"])], state={"volumes": [{"name": "files"}]})
+    opened = vibe.open(app, name="again")
+    directory = vibe.inside(f"/run/vibe/data/projects/{opened['id']}")
+    (directory / "current/volumes/files/format").write_text("of version 1")
+    manifest = app / "vibe.yaml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"1.0.0"', '"2.0.0"'))
+    vibe.open(app, name="again")
+    (directory / "current/volumes/files/format").write_text("of version 2")
+    vibe("rm", "again", "--keep-data", "--yes")
+    vibe.open(app, name="again")
+    (snapshot,) = vibe.json("snapshots", "again")["snapshots"]
+    error = vibe.fails("restore", "again", snapshot["id"])
+    assert snapshot["id"] in error and "is of version 1.0.0" in error
+    assert "vibe open FOLDER --name again" in error
+    assert len(vibe.json("snapshots", "again")["snapshots"]) == 1
+    assert (directory / "current/volumes/files/format").read_text() == "of version 2"
+
+    manifest.write_text(text)
+    vibe.open(app, name="again")
+    vibe("restore", "again", snapshot["id"])
+    assert vibe.project("again")["version"] == "1.0.0"
+    assert (directory / "current/volumes/files/format").read_text() == "of version 1"
+    vibe("rm", "again", "--yes")
+
+
+def test_a_version_that_does_not_start_is_rolled_back(vibe, tmp_path):
+    app = write_app(tmp_path / "app", [probe("web", ["serve", "8080", "hello"], ports=[{"container": 8080}],
+                                             stateVolumes=["files:/files"])],
+                    state={"volumes": [{"name": "files"}]})
+    opened = vibe.open(app, name="stumbling")
+    manifest = app / "vibe.yaml"
+    text = manifest.read_text()
+    bad = json.loads(text.replace('"1.0.0"', '"2.0.0"'))
+    bad["services"][0]["command"] = ["exit", "3"]
+    manifest.write_text(json.dumps(bad))
+    assert "web" in vibe.fails("open", app, "--yes", "--name", "stumbling")
+    (snapshot,) = vibe.json("snapshots", "stumbling")["snapshots"]
+    vibe("restore", "stumbling", snapshot["id"])
+    assert get(vibe.json("start", "stumbling")["url"]) == "hello\n"
+
+    # A supervisor that dies in the middle: the version is the one of the data.
+    bad["services"][0]["command"] = ["serve", "8080", "two"]
+    manifest.write_text(json.dumps(bad))
+    assert get(vibe.open(app, name="stumbling")["url"]) == "two\n"
+    for delay in (0.03, 0.1):
+        snapshot = next(s for s in vibe.json("snapshots", "stumbling")["snapshots"] if s["appVersion"] == "1.0.0")
+        (pid,) = vibe.machine_processes("vibe-supervisor")
+        killer = threading.Timer(delay, os.kill, (pid, signal.SIGKILL))
+        killer.start()
+        vibe.run("restore", "stumbling", snapshot["id"])
+        killer.join()
+        started = eventually(lambda: (r := vibe.run("start", "stumbling", "--json")).returncode == 0 and json.loads(r.stdout),
+                             timeout=60, what=f"the start after a kill at {delay} s")
+        answers = {"1.0.0": "hello\n", "2.0.0": "two\n"}
+        eventually(lambda: get(started["url"]) == answers[vibe.project("stumbling")["version"]], what="the version's answer")
+        vibe.open(app, name="stumbling")
+
+    # What it leaves when it dies as soon as the data is there.
+    mark = vibe.inside(f"/run/vibe/data/projects/{opened['id']}/current/runtime/version")
+    mark.write_text(snapshot["id"])
+    vibe.kill("vibe-supervisor")
+    eventually(lambda: vibe.run("stop", "stumbling").returncode == 0, what="the stop")
+    eventually(lambda: vibe.project("stumbling")["version"] == "1.0.0", what="the version of the data")
+    assert not mark.exists() and get(vibe.json("start", "stumbling")["url"]) == "hello\n"
+    vibe("rm", "stumbling", "--yes")
 
 
 def test_a_restore_whose_app_does_not_become_healthy_can_be_undone(vibe, tmp_path):
@@ -211,7 +315,9 @@ def test_a_restore_whose_app_does_not_become_healthy_can_be_undone(vibe, tmp_pat
     (safety,) = [s for s in vibe.json("snapshots", "sick")["snapshots"] if s["reason"] == "before-restore"]
     command = f"vibe restore sick {safety['id']} --no-safety"
     assert command in error["advice"]
+    assert f"{command}`, then `vibe start sick`" in error["advice"]
     vibe(*command.split()[1:])
+    assert vibe.service("sick", "web")["status"] != "running", "the advice has a step too many"
     vibe("start", "sick")
     assert vibe("exec", "sick", "--", "/bin/sh", "-c", "cat /data/mark; ls /data").split() == ["kept", "mark"]
     vibe("rm", "sick", "--yes")
@@ -266,6 +372,10 @@ def test_a_copy_runs_beside_the_original(vibe, notes):
     assert set(copy["decisions"].values()) == {None}, "what was allowed to the first was copied"
     opened = vibe.open(EXAMPLES / "notes", name="trial")
     assert opened["id"] == copy["id"] and opened["url"] != notes["url"]
+    ports = [set(p["hostPort"] for p in vibe.json("ports", name)["ports"]) for name in ("notes", "trial")]
+    assert all(ports) and not ports[0] & ports[1], f"they share a port: {ports}"
+    where = ["--", "python3", "-c", "import socket; print(socket.gethostbyname(socket.gethostname()))"]
+    assert vibe("exec", "notes", *where) != vibe("exec", "trial", *where), "they share an address"
     assert notes_of(opened["url"]) == before
     post(f"{opened['url']}/api/notes", {"title": "only in the copy", "body": ""})
     assert notes_of(notes["url"]) == before
@@ -319,14 +429,123 @@ def test_files_of_any_kind_are_saved(vibe, tmp_path):
     volume = vibe.inside(f"/run/vibe/data/projects/{opened['id']}/current/volumes/files")
     (volume / "kept").write_text("kept")
     os.symlink("kept", volume / "link")
+    os.mkfifo(volume / "fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = os.getcwd()
+        os.chdir(volume)  # the path is too long for a socket's address
+        server.bind("server.sock")
+        os.chdir(here)
     saved = vibe.json("save", "generic")
     assert 0 < saved["pauseMicros"] < 2_000_000
     assert get(opened["url"]) == "hello\n", "the app stands still after a save"
+    assert (volume / "server.sock").is_socket(), "a save is no reason to take an app's socket away"
     (volume / "kept").unlink()
     vibe("restore", "generic", saved["id"])
     volume = vibe.inside(f"/run/vibe/data/projects/{opened['id']}/current/volumes/files")
     assert (volume / "kept").read_text() == "kept" and os.readlink(volume / "link") == "kept"
-    vibe("rm", "generic", "--yes")
+    assert sorted(os.listdir(volume)) == ["kept", "link"], "sockets and fifos that nobody has open any more came back"
+    complete(vibe, "generic", saved["id"])
+    vibe("duplicate", "generic", "generic-copy", "--from", saved["id"])
+    copy = vibe.inside(f"/run/vibe/data/projects/{vibe.project('generic-copy')['id']}/current/volumes/files")
+    assert sorted(os.listdir(copy)) == ["kept", "link"]
+    for name in ("generic", "generic-copy"):
+        vibe("rm", name, "--yes")
+
+
+LOCK_STEP = """
+import os, signal, socket, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+left = sys.argv[1] == "left"
+file = os.open("/data/number", os.O_RDWR | os.O_CREAT, 0o644)
+number = int(os.pread(file, 20, 0) or 0)
+if left:
+    peer = socket.create_connection(("right", 7000))
+else:
+    server = socket.create_server(("", 7000))
+    said = b""
+    while not said:  # somebody looks whether the port is open
+        peer = server.accept()[0]
+        said = peer.recv(20)
+while True:
+    if left:
+        number += 1
+    else:
+        number = int(said or peer.recv(20))
+        said = b""
+    os.pwrite(file, b"%20d" % number, 0)
+    os.pwrite(file, b"x" * 65536, 4096 * (1 + number % 64))
+    peer.sendall(b"%20d" % number)
+    if left and int(peer.recv(20)) != number:
+        sys.exit("out of step")
+"""
+
+
+def test_a_generic_snapshot_is_of_one_instant_of_all_services(vibe, tmp_path):
+    """Two services write to a volume each, in turn and without a sync: in a snapshot they are never out of step."""
+    def writer(name, **more):
+        return {"name": name, "image": "vibe-examples/python:3.11", "command": ["python3", "-c", LOCK_STEP, name],
+                "stateVolumes": [f"{name}:/data"], **more}
+    app = write_app(tmp_path / "step", [writer("right", ports=[{"container": 7000, "hostExposure": "none"}]),
+                                        writer("left", dependsOn=["right"])],
+                    images=("python",), state={"volumes": [{"name": "left"}, {"name": "right"}]})
+    opened = vibe.open(app, name="step")
+    project = vibe.inside(f"/run/vibe/data/projects/{opened['id']}")
+
+    def numbers(state):
+        return [int((project / state / "volumes" / name / "number").read_text()[:20]) for name in ("left", "right")]
+
+    eventually(lambda: (project / "current/volumes/right/number").exists() and numbers("current")[1] > 100,
+               what="the writing")
+    frozen = FrozenTimes(vibe, "left", "right")
+    with frozen:
+        saved = [vibe.json("save", "step") for _ in range(8)]
+        while frozen.count == 0 and len(saved) < 40:  # a few milliseconds are easily missed
+            saved.append(vibe.json("save", "step"))
+    seen = []
+    for snapshot in saved:
+        left, right = numbers(f"snapshots/{snapshot['id']}/state")
+        assert right <= left <= right + 1, f"{left} and {right}: the snapshot is of two instants"
+        assert 0 < snapshot["pauseMicros"] < 1_000_000
+        seen.append(left)
+    assert seen == sorted(set(seen)), "the services do not run on after a save"
+    assert frozen.count > 0, "the services did not stand still"
+    vibe("restore", "step", saved[0]["id"], "--no-safety")
+    eventually(lambda: numbers("current")[1] > seen[0] + 100, what="writing after the restore")
+    vibe("rm", "step", "--yes")
+
+
+class FrozenTimes:
+    """How often all of these services' processes stood still, as the kernel says it of their cgroups."""
+
+    def __init__(self, vibe, *words):
+        self.count, self.end, self.thread = 0, threading.Event(), threading.Thread(target=self.watch)
+        self.files = []
+        for pid, words_of in vibe.machine_processes().items():
+            if words_of.split()[-1] in words and "python3" in words_of:
+                for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+                    _, controllers, path = line.split(":", 2)
+                    group = Path(path).parent.relative_to("/")
+                    for state in (Path("/sys/fs/cgroup") / controllers / group / "freezer.state",
+                                  Path("/sys/fs/cgroup") / group / "cgroup.events",
+                                  Path("/sys/fs/cgroup/unified") / group / "cgroup.events"):
+                        if state.exists() and (state.name == "freezer.state" or "frozen" in state.read_text()):
+                            self.files.append(state)
+        assert self.files, "the services are in no cgroup that can be frozen"
+
+    def watch(self):
+        before = False
+        while not self.end.is_set():
+            now = any(word in file.read_text() for file in self.files for word in ("FROZEN", "frozen 1"))
+            self.count += now and not before
+            before = now
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.end.set()
+        self.thread.join()
 
 
 def test_a_snapshot_goes_at_once_while_its_dump_is_made(vibe, bookmarks):

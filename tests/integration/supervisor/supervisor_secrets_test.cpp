@@ -116,6 +116,25 @@ TEST_F(SecretsTest, AnAppThatIsRestoredKeepsItsSecrets) {
   }
 }
 
+TEST_F(SecretsTest, ACopyHasNoneOfThem) {
+  grpc::ClientContext context;
+  v1::DuplicateProjectRequest request;
+  request.set_id(id_);
+  request.set_new_id(RandomUuid());
+  request.set_new_name("copy");
+  request.set_snapshot_id(Save());
+  const auto reader = machine_->stub().DuplicateProject(&context, request);
+  v1::DuplicateProjectResponse response;
+  while (reader->Read(&response)) {
+  }
+  ASSERT_TRUE(reader->Finish().ok());
+  EXPECT_FALSE(response.project().grants().network());
+  EXPECT_FALSE(response.project().grants().expose_ports()) << "what was allowed was copied";
+  ASSERT_TRUE(machine_->Open(request.new_id()).ok());
+  const absl::Status started = machine_->StartProject(request.new_id()).status();
+  EXPECT_EQ(ReasonOf(started), Reason::kMissingSecret) << started;
+}
+
 TEST_F(SecretsTest, AHookHasThemAndDoesNotTellThem) {
   v1::SaveSnapshotRequest request;
   request.set_id(id_);

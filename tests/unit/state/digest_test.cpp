@@ -176,6 +176,8 @@ TEST_F(Digest, SocketsAndFifosAreLeftOut) {
   ASSERT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
   EXPECT_EQ(Text(a), before);
   EXPECT_EQ(Of(a)->omitted, 2u);
+  EXPECT_EQ(Of(a)->omitted_paths, (std::vector<std::string>{"fifo", "socket"}));
+  EXPECT_EQ(Of(a, {.max_omitted_bytes = 100})->omitted_paths, std::nullopt) << "too many to name";
 }
 
 TEST_F(Digest, DeepTreesNeedNoDescriptorPerFolder) {

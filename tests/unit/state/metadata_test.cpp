@@ -45,6 +45,7 @@ SnapshotMetadata Example() {
   metadata.pre_save = absl::Microseconds(815);
   metadata.warnings = {"the preSave hook of service web ended with exit code 3", "ü"};
   metadata.complete = true;
+  metadata.left_out = {"volumes/db/.s.PGSQL.5432", "volumes/notes/\xff \n"};
   metadata.subvolume_uuid = "s";
   metadata.source_uuid = "c";
   metadata.source_generation = 7;
@@ -75,7 +76,7 @@ TEST(Metadata, AnyMissingOrMistypedFieldIsRefusedByName) {
   const auto whole = nlohmann::json::parse(MetadataToJson(Example()));
   for (const auto& [key, value] : whole.items()) {
     for (const bool missing : {true, false}) {
-      if (missing && (key == "preSaveMicroseconds" || key == "warnings")) {
+      if (missing && (key == "preSaveMicroseconds" || key == "warnings" || key == "leftOut")) {
         continue;  // came later, see below
       }
       nlohmann::json damaged = whole;
@@ -102,6 +103,14 @@ TEST(Metadata, OneFromBeforeThereWereHooksIsRead) {
   EXPECT_TRUE(read->warnings.empty());
   json["warnings"] = {1};
   EXPECT_TRUE(absl::IsDataLoss(MetadataFromJson(json.dump()).status()));
+}
+
+TEST(Metadata, OneThatDoesNotKnowWhatIsLeftOutIsRead) {
+  SnapshotMetadata metadata = Example();
+  metadata.left_out.reset();
+  const absl::StatusOr<SnapshotMetadata> back = MetadataFromJson(MetadataToJson(metadata));
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->left_out, std::nullopt);
 }
 
 TEST(Metadata, EveryTruncationIsRefused) {
@@ -134,6 +143,9 @@ TEST(Metadata, WhatCouldNotBeReadBackIsNotWritten) {
   EXPECT_FALSE(check([](auto& m) { m.labels[""] = "x"; }).ok());
   EXPECT_FALSE(check([](auto& m) { m.snapshot_id = "../../etc"; }).ok());
   EXPECT_FALSE(check([](auto& m) { m.volumes["../x"] = {}; }).ok());
+  EXPECT_FALSE(check([](auto& m) { m.left_out = {"/etc/passwd"}; }).ok());
+  EXPECT_FALSE(check([](auto& m) { m.left_out = {""}; }).ok());
+  EXPECT_FALSE(check([](auto& m) { m.left_out = std::vector<std::string>(1'000, "x"); }).ok());
   EXPECT_FALSE(check([](auto& m) {
                  for (size_t i = 0; i <= kMaxLabels; ++i) {
                    m.labels[std::to_string(i)] = "";

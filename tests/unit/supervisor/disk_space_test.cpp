@@ -48,6 +48,12 @@ TEST(LevelOf, ASmallDiskIsNotFullFromTheBeginning) {
                               .metadata_used = uint64_t{1} << 20,
                               .unallocated = kGiB / 4};
   EXPECT_EQ(LevelOf(disk, kAny), SpaceLevel::kPlenty);
+  // A rename was seen to fail with that much left.
+  disk.unallocated = 0;
+  disk.metadata_used = disk.metadata_total - (uint64_t{11} << 20);
+  EXPECT_EQ(LevelOf(disk, kAny), SpaceLevel::kFull);
+  disk.metadata_used = disk.metadata_total - (uint64_t{20} << 20);
+  EXPECT_EQ(LevelOf(disk, kAny), SpaceLevel::kLow);
 }
 
 TEST(ReportOf, SaysWhatIsLeftAndWhatToDelete) {

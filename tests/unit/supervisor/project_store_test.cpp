@@ -166,6 +166,37 @@ TEST_F(ProjectStoreTest, KnowsWhichPackagesAreInUse) {
   EXPECT_FALSE(*store->PackageInUse("sha256:aa"));
 }
 
+TEST_F(ProjectStoreTest, KeepsVersionsAsLongAsTheirSnapshotOrProject) {
+  auto store = Open();
+  ASSERT_TRUE(store->Put(Project("id-1", "notes")).ok());
+  ASSERT_TRUE(store->KeepVersion("id-1", "s1", {"0.9.0", "{}", "sha256:old"}).ok());
+  ASSERT_TRUE(store->KeepVersion("id-1", "s2", {"0.8.0", "{}", "sha256:older"}).ok());
+  ASSERT_TRUE(store->KeepVersion("id-2", "s1", {"7.0.0", "{}", "sha256:other"}).ok());
+  store = nullptr;
+  store = Open();
+  const auto kept = store->KeptVersions("id-1").value();
+  ASSERT_EQ(kept.size(), 2u);
+  EXPECT_EQ(kept.at("s1").app_version, "0.9.0");
+  EXPECT_EQ(kept.at("s1").manifest_json, "{}");
+  EXPECT_EQ(kept.at("s1").package_digest, "sha256:old");
+  EXPECT_TRUE(*store->PackageInUse("sha256:old")) << "there would be no way back";
+  ASSERT_TRUE(store->ForgetVersion("id-1", "s1").ok());
+  EXPECT_FALSE(*store->PackageInUse("sha256:old"));
+  EXPECT_TRUE(*store->PackageInUse("sha256:older"));
+  ASSERT_TRUE(store->Delete("id-1").ok());
+  EXPECT_FALSE(*store->PackageInUse("sha256:older"));
+  EXPECT_TRUE(*store->PackageInUse("sha256:other"));
+}
+
+TEST_F(ProjectStoreTest, TakesOverAFileOfTheVersionBefore) {
+  Open()->Put(Project("id-1", "notes")).IgnoreError();
+  Query("DROP TABLE versions; PRAGMA user_version = 1");
+  const auto store = Open();
+  ASSERT_NE(store, nullptr);
+  EXPECT_TRUE(store->Get("id-1").ok());
+  EXPECT_TRUE(store->KeepVersion("id-1", "s1", {"0.9.0", "{}", "sha256:old"}).ok());
+}
+
 TEST_F(ProjectStoreTest, SaysWhenAProjectIsMissing) {
   const auto store = Open();
   EXPECT_EQ(ReasonOf(store->SetOpened("nobody", true)), Reason::kNotFound);
