@@ -10,6 +10,7 @@ from vibe_cli import BIN, REPOSITORY
 
 sys.path.append(str(REPOSITORY / "vm-image"))
 from vmimage.cpio import write_cpio  # noqa: E402
+from vmimage.elf import strip_program  # noqa: E402
 from vmimage.tree import Tree  # noqa: E402
 
 SOURCE = Path(__file__).resolve().parent / "killing_init.c"
@@ -27,16 +28,21 @@ def _file(archive, name):
     raise LookupError(f"{name} is not in the initrd")
 
 
-def make_killing_image(folder):
+def make_killing_image(folder, supervisor=None, program=None):
     """Makes it in a folder. All programs of the image are those that users have: the kernel unpacks a second archive
-    over it, which has one more program, and the first process under another name."""
+    over it, which has one more program, and the first process under another name; and a `supervisor` in the place of
+    the image's and a `program` that apps can have run, if such are given."""
     shipped = Path(os.environ.get("VIBE_VM_IMAGE") or BIN.parent / "vm")
-    program = folder / "killing_init"
-    subprocess.run(["cc", "-static", "-Os", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(SOURCE)], check=True)
+    killing_init = folder / "killing_init"
+    subprocess.run(["cc", "-static", "-Os", "-Wall", "-Wextra", "-Werror", "-o", str(killing_init), str(SOURCE)], check=True)
     initrd = (shipped / "initrd").read_bytes()
     added = Tree()
-    added.add_file("init", program.read_bytes(), 0o755)
+    added.add_file("init", killing_init.read_bytes(), 0o755)
     added.add_file("vibe-init", _file(initrd, b"init"), 0o755)
+    if supervisor is not None:
+        added.add_file("vibe-supervisor", strip_program(supervisor.read_bytes(), str(supervisor)), 0o755)
+    if program is not None:
+        added.add_file("program", program.read_bytes(), 0o755)
     (folder / "initrd").write_bytes(initrd + write_cpio(added))
     shutil.copy(shipped / "kernel", folder / "kernel")
     return folder

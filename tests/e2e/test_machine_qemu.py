@@ -88,6 +88,9 @@ def test_two_projects_run_side_by_side_and_keep_apart(vm, app, tmp_path):
     there = next(line.split()[0] for line in address.splitlines() if "web" in line.split() and "." in line.split()[0])
     assert vm.run("exec", "two", "/probe", "connect", there, "8080").returncode == 0
     assert vm.run("exec", "one", "/probe", "connect", there, "8080").returncode != 0
+    # Where forwarded connections come in without vsock: the page above did.
+    for place in (there.rsplit(".", 1)[0] + ".1", "10.0.2.15"):
+        assert vm.run("exec", "two", "/probe", "connect", place, "1025").returncode != 0, "a service reaches the supervisor"
     vm("rm", "two", "--yes")
 
 
