@@ -3,7 +3,8 @@
 
 CMake's packages for gRPC, Abseil and the rest name shared libraries. Their archives lie beside them; this takes the
 linker's command line and names those. Archives form one group, since they need each other in circles, and what
-the shared libraries kept to themselves is added.
+the shared libraries kept to themselves is added. One that is linked whole stays where it is: before those that have
+the same names.
 """
 import glob
 import os
@@ -18,7 +19,9 @@ HIDDEN = ("cares", "re2", "upb", "address_sorting", "gpr", "ssl", "crypto", "z")
 
 def main() -> int:
     command, archives, folders = [], [], set()
+    whole = False
     for argument in sys.argv[1:]:
+        whole = argument.endswith("--whole-archive") or (whole and argument != "-Wl,--pop-state")
         match = SHARED.match(argument)
         if match:
             archive = match.group(1) + ".a"
@@ -27,7 +30,7 @@ def main() -> int:
                 return 1
             folders.add(os.path.dirname(archive))
             archives.append(archive)
-        elif argument.endswith(".a") or re.fullmatch(r"-l\w+", argument):
+        elif not whole and argument.endswith(".a") or re.fullmatch(r"-l\w+", argument):
             archives.append(argument)
         elif argument == "-rdynamic":
             continue

@@ -11,6 +11,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
 
 namespace vibe::state {
@@ -21,17 +22,19 @@ constexpr char kFile[] = "/run/vibe/fault";
 struct Fault {
   std::string text;  // as it was given
   std::string name;
+  bool stops = false;
   int left = 0;  // points to pass, the deadly one counted; 0: none is armed
 };
 
 Fault ParseFault(const std::string& text) {
   absl::string_view name = absl::string_view(text).substr(0, text.find('\n'));
+  const bool stops = absl::ConsumePrefix(&name, "stop ");
   int count = 1;
   const size_t colon = name.rfind(':');
   if (colon != name.npos && absl::SimpleAtoi(name.substr(colon + 1), &count)) {
     name = name.substr(0, colon);
   }
-  return {text, std::string(name), name.empty() ? 0 : count};
+  return {text, std::string(name), stops, name.empty() ? 0 : count};
 }
 
 std::string ReadFile() {
@@ -54,7 +57,10 @@ void FaultPoint(const char* name) {
     if (variable == nullptr) {
       std::ofstream(kFile) << text.substr(std::min(text.find('\n'), text.size() - 1) + 1);
     }
-    std::raise(SIGKILL);
+    if (fault.stops) {
+      std::ofstream("/dev/console") << "stopped at the fault point " << name << "\n";
+    }
+    std::raise(fault.stops ? SIGSTOP : SIGKILL);
   }
 }
 

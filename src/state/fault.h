@@ -5,6 +5,8 @@
 // VIBE_FAULT=save.staged:3 at the third, VIBE_FAULT=*:17 at the seventeenth point of any name.
 // Without that variable it is the first line of the file /run/vibe/fault, at any time; the point
 // that dies of it takes it out first, so that the next process lives, or dies of the next line.
+// "stop save.staged" has the process stand still there instead, and says so on the console: for a
+// test that cuts the power of a virtual machine at that point.
 #pragma once
 
 #ifdef VIBE_STATE_FAULTS

@@ -1,10 +1,10 @@
-"""The power of a virtual machine is cut while a project is saved, restored, copied, or loses a snapshot. After the boot
-`current` and every snapshot is whole, what was acknowledged is there, and nothing is left of what was under way.
+"""The power of a virtual machine is cut while a project is saved, restored, copied, or loses a snapshot: at fault points of
+src/state, and at any time. After the boot `current` and every snapshot is whole, what was acknowledged is there, and nothing
+is left of what was under way.
 
-VIBE_TEST_TRIALS says how often (4), VIBE_TEST_SEED repeats a run. tests/integration/state/crash_test.cpp cuts the power of a
+VIBE_TEST_TRIALS says how often (5), VIBE_TEST_SEED repeats a run. tests/integration/state/crash_test.cpp cuts the power of a
 disk hundreds of times, without a machine."""
 
-import json
 import os
 import random
 import shutil
@@ -18,12 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from killing_image import make_killing_image
 from state_on_disk import check_data
+from state_operations import FAULTY, POINTS, Operations, files_with, number_in
 from vibe_cli import Vibe, eventually, get, probe, write_app
 
-TRIALS = int(os.environ.get("VIBE_TEST_TRIALS", 4))
+TRIALS = int(os.environ.get("VIBE_TEST_TRIALS", 5))
 SEED = int(os.environ.get("VIBE_TEST_SEED", random.randrange(1 << 32)))
-OPERATIONS = ["save", "restore", "duplicate", "remove"]
 NAME, KEPT, BOOT = "cut", 3, 180
 
 
@@ -42,130 +43,112 @@ def mounted(image):
         shutil.rmtree(folder)
 
 
-class PowerCuts:
+class PowerCuts(Operations):
     def __init__(self, vibe, project, chance):
-        self.vibe, self.project, self.chance = vibe, project, chance
-        self.number, self.copies, self.saved, self.gone, self.live = 0, 0, {}, set(), set()
-        self.took = dict.fromkeys(OPERATIONS, 0.5)
+        super().__init__(vibe, project["name"], KEPT, chance)
+        self.project, self.took = project, {}
         self.change()
-        for _ in range(KEPT):
-            started = time.monotonic()
-            self.acknowledge(self.vibe.json("save", NAME, "--label", f"content={self.number}"))
-            self.took["save"] = time.monotonic() - started
-            self.change()
 
-    def acknowledge(self, snapshot):
-        self.saved[snapshot["id"]] = self.number
+    def write(self, number):
+        for name, data in files_with(number).items():
+            path = "/" + name.replace("deep/", "")  # nobody makes that folder
+            subprocess.run([self.vibe.programs / "vibe", "exec", "-i", self.name, "--", "/probe", "write", path, "-"],
+                           env=self.vibe.environment, input=data, check=True, timeout=60)
 
-    def change(self):
-        self.number += 1
-        self.vibe("exec", NAME, "/probe", "write", "/files/one", self.number)
-        self.vibe("exec", NAME, "/probe", "write", "/files/other", self.number)
-        self.live = {self.number}
+    def console(self, since=""):
+        """What the guest has said, without what it had said before."""
+        log = self.vibe.home / "machine" / "qemu" / "logs" / "console.log"
+        return log.read_text(errors="replace").removeprefix(since)
 
-    def content(self, read):
-        one, other = read("one"), read("other")
-        assert one == other, f"of two instants: {one} and {other}"
-        return int(one)
+    def arm(self, fault):
+        """Of several points one is armed now, and each other in a boot that follows."""
+        before = self.console()
+        lines = "\n".join(f"stop {point}" for point in fault.split("\n"))
+        self.vibe("exec", self.name, "/probe", "write", "/files/fault", lines)
+        eventually(lambda: "armed the fault: " in self.console(before), what="the armed fault point")
 
-    def listed(self):
-        return {snapshot["id"]: snapshot for snapshot in self.vibe.json("snapshots", NAME)["snapshots"]}
+    def cut(self, point=None, before=""):
+        """Now, or when the supervisor stands still at the point."""
+        qemu = eventually(lambda: self.vibe.machine_process("qemu-system"), BOOT, "a machine")
+        said = f"stopped at the fault point {point}\n"
+        if point is not None:
+            eventually(lambda: said in self.console(before) or self.vibe.machine_process("qemu-system") != qemu, BOOT, said)
+        os.kill(qemu, signal.SIGKILL)
+        eventually(lambda: self.vibe.machine_process("qemu-system") != qemu, what="the end of qemu")
 
-    def words_for(self, what):
-        chosen = self.chance.choice(sorted(self.saved))
-        if what == "save":
-            return ["save", NAME, "--label", f"content={self.number}", "--json"]
-        if what == "restore":
-            self.live.add(self.saved[chosen])
-            return ["restore", NAME, chosen, "--json"]
-        if what == "duplicate":
-            self.copies += 1
-            return ["duplicate", NAME, f"copy-{self.copies}", "--json"]
-        del self.saved[chosen]
-        self.removed = chosen
-        return ["snapshot", "rm", NAME, chosen, "--json"]
-
-    def trial(self, what):
-        words, results = self.words_for(what), []
-        recoveries = self.vibe.json("machine", "status")["recoveries"]
+    def trial(self, what, fault):
+        """Whether the command came through before the cut, as it may."""
+        words, succeeded = self.words_for(what)
+        results = []
+        if fault:
+            self.arm(fault)
+        before = self.console()
         started = time.monotonic()
         command = threading.Thread(target=lambda: results.append((self.vibe.run(*words), time.monotonic() - started)))
         command.start()
-        time.sleep(self.chance.uniform(0.02, self.took[what]))
-        os.kill(self.vibe.machine_process("qemu-system"), signal.SIGKILL)
+        if fault:
+            for point in fault.split("\n"):
+                self.cut(point, before)
+        else:
+            time.sleep(self.chance.uniform(0.02, self.took.get(what, 0.5)))
+            self.cut()
+        if "\n" not in (fault or "") and self.chance.random() < 0.7:
+            self.vibe.kill_vibed()  # it was the host's power
+            self.vibe("machine", "start", timeout=BOOT)
         command.join()
         (result, took), = results
         try:
-            eventually(lambda: self.back(recoveries), BOOT, "the boot after the cut")
+            eventually(self.back, BOOT, "the boot after the cut")
             eventually(lambda: get(self.project["url"]) == "hello\n", BOOT, "the app after the power cut")
+            eventually(lambda: not self.unsettled(), 60, "a supervisor that has put everything in order")
         except AssertionError:
             print(self.vibe.json("machine", "status"), self.vibe("machine", "logs", "--tail", "30"), self.vibe.run("ps").stdout)
             raise
-        # A command may have come through before the cut.
         if result.returncode == 0:
-            self.took[what] = min(self.took[what], took)
-            if what == "save":
-                self.acknowledge(json.loads(result.stdout))
-            elif what == "restore":
-                self.live = {self.saved[json.loads(result.stdout)["restored"]]}
-            elif what == "duplicate":
-                assert self.vibe.project(f"copy-{self.copies}"), "an acknowledged copy is lost"
-            else:
-                self.gone.add(self.removed)
-        self.check()
-        return result.returncode
+            if not fault:
+                self.took[what] = took
+            succeeded(result.stdout)
+        self.check_all()
+        return result.returncode == 0
 
-    def back(self, recoveries):
-        status = self.vibe.json("machine", "status")
-        if status["state"] == "error":  # it was brought back as often as vibed does within some minutes
+    def back(self):
+        again = self.vibe.machine_process("qemu-system") is not None  # asked first: vibed notices its end after a while
+        state = self.vibe.json("machine", "status")["state"]
+        if state == "error":  # it was brought back as often as vibed does within some minutes
             self.vibe("machine", "start", timeout=BOOT)
-            return True
-        return status["recoveries"] > recoveries
+        return again and state == "ready"
 
-    def settled(self):
-        records = [json.loads((folder / "project.json").read_text()) for folder in (self.vibe.home / "projects").iterdir()
-                   if (folder / "project.json").exists()]
-        return not any(record["pending"] for record in records) and all(
-            snapshot["complete"] for snapshot in self.listed().values())
-
-    def check(self):
-        eventually(self.settled, 60, "a supervisor that has put everything in order")
-        listed = self.listed()
-        assert not [snapshot for snapshot in listed.values() if snapshot["problem"]], listed
-        lost = set(self.saved) - set(listed)
-        assert not lost or len(listed) >= KEPT, f"acknowledged snapshots are lost: {lost}"
-        assert not self.gone & set(listed), "a snapshot that was removed is back"
-        found = self.content(lambda file: get(f"{self.project['url']}/read/files/{file}"))
-        assert found in self.live, f"the live state is {found}, and could be {self.live}"
-        library = {project["id"]: project["name"] for project in self.vibe.json("ps")["projects"]}
+    def check_all(self):
+        listed, library = self.listed(), self.library()
         assert self.vibe.json("machine", "stop")["suspended"]  # nothing moves, and everything is on the disk
         with mounted(self.vibe.home / "machine" / "qemu" / "data.img") as data:
-            on_disk = check_data(data, library)
-            assert set(on_disk[self.project["id"]]) == set(listed)
-            self.saved = {}
-            for snapshot, metadata in on_disk[self.project["id"]].items():
-                state = data / "projects" / self.project["id"] / "snapshots" / snapshot / "state"
-                number = self.content(lambda file: (state / "volumes" / "files" / file).read_text())
-                assert number == int(metadata["labels"].get("content", number))
-                self.saved[snapshot] = number
+            on_disk = check_data(data, library)[self.project["id"]]
+            folder = data / "projects" / self.project["id"]
+            numbers = {snapshot: number_in(folder / "snapshots" / snapshot / "state") for snapshot in on_disk}
+            found = number_in(folder / "current")
             for project, name in library.items():
-                if name != NAME:
-                    files = data / "projects" / project / "current" / "volumes" / "files"
-                    assert self.content(lambda file: (files / file).read_text()) == found, "the copy is not of its instant"
+                if name != self.name:
+                    self.check_copy(name, number_in(data / "projects" / project / "current"))
         self.vibe("machine", "start", timeout=BOOT)
-        self.live = {found}
-        for name in set(library.values()) - {NAME}:
+        self.check(listed, on_disk, numbers.get)
+        self.check_live(found)
+        eventually(lambda: get(f"{self.project['url']}/read/files/one") == f"{found}\n", what="the live state in the app")
+        for name in set(library.values()) - {self.name}:
             self.vibe("rm", name, "--yes")
 
 
 @pytest.fixture
 def cuts(tmp_path):
     home = Path(tempfile.mkdtemp(prefix="vibe-vm-"))
+    image = tmp_path / "image"
+    image.mkdir()
     vibe = Vibe(home / "home", machine="qemu")
-    vibe.environment.update({"VIBE_MACHINE_MEMORY": "1GiB", "VIBE_MACHINE_DISK": "2GiB"})
+    vibe.environment.update({"VIBE_MACHINE_MEMORY": "1GiB", "VIBE_MACHINE_DISK": "2GiB",
+                             "VIBE_VM_IMAGE": str(make_killing_image(image, FAULTY))})
     app = write_app(tmp_path / NAME, [probe("web", ["serve", "8080", "hello"], ports=[{"container": 8080}],
-                                            stateVolumes=["files:/files"])],
-                    state={"retention": {"maxSnapshots": KEPT}, "volumes": [{"name": "files"}]})
+                                            stateVolumes=["files:/files", "rows:/rows"])],
+                    state={"retention": {"maxSnapshots": KEPT},
+                           "volumes": [{"name": "files"}, {"name": "rows", "consistency": "sqlite"}]})
     try:
         yield PowerCuts(vibe, vibe.open(app, name=NAME), random.Random(SEED))
     finally:
@@ -175,15 +158,19 @@ def cuts(tmp_path):
 
 def test_everything_is_whole_after_every_power_cut(cuts):
     print(f"VIBE_TEST_SEED={SEED}")
+    points = [(what, fault) for what, faults in POINTS.items() for fault in faults]
+    anything = list(POINTS)
+    for chosen in (points, anything):
+        cuts.chance.shuffle(chosen)
     done = {}
     for number in range(TRIALS):
-        what = OPERATIONS[number % len(OPERATIONS)]
+        what, fault = (points[number // 2 % len(points)] if number % 2 == 0
+                       else (anything[number // 2 % len(anything)], None))
         try:
-            code = cuts.trial(what)
+            through = cuts.trial(what, fault)
         except BaseException:
-            print(f"in trial {number}: {what}")
+            print(f"in trial {number}: {what}, cut at {fault or 'some time'!r}")
             raise
-        done.setdefault(what, []).append("came through" if code == 0 else "cut off")
-        if number + 1 < TRIALS:
-            cuts.change()
+        where = "at a point" if fault else "came through" if through else "cut off"
+        done.setdefault(what, []).append(where)
     print(f"{TRIALS} power cuts: {done}")

@@ -30,7 +30,7 @@ constexpr char kUsage[] =
     "       probe exit CODE [TEXT]    prints TEXT to stderr\n"
     "       probe env                 prints the environment\n"
     "       probe print COUNT         prints COUNT numbered lines, to stdout and stderr in turn\n"
-    "       probe write FILE TEXT     writes and syncs\n"
+    "       probe write FILE TEXT     writes and syncs; TEXT: - for what comes in\n"
     "       probe read FILE           prints the file\n"
     "       probe remove FILE         removes the file, and syncs its file system\n"
     "       probe bulk FILE MIB       writes MIB of bytes that nothing makes smaller, and syncs\n"
@@ -67,11 +67,7 @@ bool WriteAll(int fd, std::string_view bytes) {
   return true;
 }
 
-bool ReadAll(const std::string& path, std::string& content) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    return false;
-  }
+bool ReadAll(int fd, std::string& content) {
   char buffer[64 * 1024];
   ssize_t count = 0;
   while ((count = ::read(fd, buffer, sizeof buffer)) != 0) {
@@ -80,8 +76,17 @@ bool ReadAll(const std::string& path, std::string& content) {
     }
     content.append(buffer, count < 0 ? 0 : static_cast<size_t>(count));
   }
-  ::close(fd);
   return count == 0;
+}
+
+bool ReadAll(const std::string& path, std::string& content) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    return false;
+  }
+  const bool whole = ReadAll(fd, content);
+  ::close(fd);
+  return whole;
 }
 
 std::string Environment() {
@@ -234,7 +239,14 @@ int Print(long count) {
   return 0;
 }
 
-int Write(const char* path, const std::string& text) {
+int Write(const char* path, const char* given) {
+  std::string text = given;
+  if (text == "-") {
+    text.clear();
+    if (!ReadAll(STDIN_FILENO, text)) {
+      Fail("read what comes in");
+    }
+  }
   const int fd = ::open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0 || !WriteAll(fd, text) || ::fsync(fd) != 0) {
     Fail(std::string("write ") + path);
