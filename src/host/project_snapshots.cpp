@@ -10,6 +10,7 @@
 #include "host/project_record.h"
 #include "host/project_view.h"
 #include "host/projects.h"
+#include "spdlog/spdlog.h"
 
 namespace vibe::host {
 namespace {
@@ -165,7 +166,9 @@ absl::StatusOr<Projects::Json> Projects::Restore(const std::string& ref,
   if (!restored.ok()) {
     Cancellation again;  // that of the request may be why it failed
     if (const auto live = FindLive(record.id, again); live.ok() && *live) {
-      VIBE_RETURN_IF_ERROR(FollowVersion(record, **live));
+      if (const absl::Status status = FollowVersion(record, **live); !status.ok()) {
+        spdlog::warn("project {}: its version is not recorded: {}", record.name, status.ToString());
+      }
       MatchPorts(record, **live);
     }
     return restored.status();
@@ -231,6 +234,7 @@ absl::StatusOr<Projects::Json> Projects::Duplicate(const std::string& ref,
   }
   copy.pending = Pending::kNone;
   VIBE_RETURN_IF_ERROR(world_.library.Put(copy));
+  VIBE_RETURN_IF_ERROR(FollowVersion(copy, *live));
   return ViewNow(copy.id, *live);
 }
 

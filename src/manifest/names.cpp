@@ -17,7 +17,6 @@ namespace vibe::manifest {
 namespace {
 
 constexpr size_t kMaxLabel = 63;
-constexpr size_t kMaxHostName = 253;
 
 bool IsDigits(absl::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), absl::ascii_isdigit);

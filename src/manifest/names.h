@@ -17,6 +17,8 @@ bool IsSemVer(absl::string_view text);
 // [a-z0-9-]+
 bool IsServiceName(absl::string_view text);
 
+inline constexpr size_t kMaxHostName = 253;  // of the domain name system
+
 // A host name in lower case: labels of a-z, 0-9, - and _ with dots between, each with a letter or
 // digit at both ends and at most 63 characters, together at most 253. None that programs take for
 // an address, such as 10.1 or 0x7f.

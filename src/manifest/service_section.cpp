@@ -18,7 +18,6 @@ namespace {
 
 constexpr size_t kMaxName = 63;  // it is a host name too
 constexpr size_t kMaxAliases = 20;
-constexpr size_t kMaxAlias = 253;  // of the domain name system
 constexpr size_t kMaxImage = 512;
 constexpr size_t kMaxArgument = 2048;
 constexpr size_t kMaxArguments = 256;
@@ -64,7 +63,7 @@ void ReadAliases(Section& section, ReadService& out) {
   }
   std::set<std::string> seen = {out.service.name};
   for (const Value& item : ReadList(*value, kMaxAliases, "[database]", diagnostics)) {
-    auto alias = ReadText(item, {.max = kMaxAlias}, diagnostics);
+    auto alias = ReadText(item, {.max = kMaxHostName}, diagnostics);
     if (!alias) {
       continue;
     }

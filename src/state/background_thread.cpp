@@ -8,7 +8,9 @@
 #include <atomic>
 
 #include "absl/base/attributes.h"
+#include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 
 namespace vibe::state {
@@ -16,10 +18,11 @@ namespace {
 
 constexpr int kNice = 10;
 constexpr int kDiskLevel = 7;  // the last of the ordinary ones
-constexpr absl::Duration kLongestWait = absl::Seconds(2);
+constexpr absl::Duration kLongestQuiet = absl::Seconds(10);
 
 ABSL_CONST_INIT absl::Mutex mutex(absl::kConstInit);
 std::atomic<int> quiet = 0;  // how many there are; changed with the mutex
+absl::Time quiet_until ABSL_GUARDED_BY(mutex) = absl::InfinitePast();
 
 }  // namespace
 
@@ -32,6 +35,7 @@ void GiveWay() {
 QuietDisk::QuietDisk() {
   absl::MutexLock lock(&mutex);
   ++quiet;
+  quiet_until = absl::Now() + kLongestQuiet;
 }
 
 QuietDisk::~QuietDisk() {
@@ -45,7 +49,7 @@ void AwaitTurn() {
   }
   const auto over = [] { return quiet == 0; };
   absl::MutexLock lock(&mutex);
-  mutex.AwaitWithTimeout(absl::Condition(&over), kLongestWait);
+  mutex.AwaitWithDeadline(absl::Condition(&over), quiet_until);
 }
 
 }  // namespace vibe::state

@@ -18,7 +18,8 @@ class QuietDisk {
   QuietDisk& operator=(const QuietDisk&) = delete;
 };
 
-// Returns when there is none, or after two seconds: a disk that hangs must not be waited for.
+// Returns when there is none, or ten seconds after the last one began: a disk that hangs, or a dump
+// that is loaded for an hour, must not be waited for.
 // Called between two small pieces of work.
 void AwaitTurn();
 

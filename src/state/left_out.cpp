@@ -18,6 +18,8 @@
 namespace vibe::state {
 namespace {
 
+constexpr size_t kNameCost = 64;  // of a name in memory, beside its bytes
+
 struct DirectoryCloser {
   void operator()(DIR* directory) const { ::closedir(directory); }
 };
@@ -64,7 +66,7 @@ class Walk {
       }
       const std::string name = std::move(level.folders.back());
       level.folders.pop_back();
-      memory_ -= name.size();
+      memory_ -= name.size() + kNameCost;
       if (levels_.size() >= static_cast<size_t>(limits_.max_depth)) {
         continue;
       }
@@ -113,8 +115,8 @@ class Walk {
     if (entry.d_type == DT_SOCK || entry.d_type == DT_FIFO) {
       return Unlink(current_.get(), entry.d_name);
     }
-    if (entry.d_type == DT_DIR && memory_ + name.size() <= limits_.name_memory) {
-      memory_ += name.size();
+    if (entry.d_type == DT_DIR && memory_ + name.size() + kNameCost <= limits_.name_memory) {
+      memory_ += name.size() + kNameCost;
       levels_.back().folders.emplace_back(name);
     }
     return absl::OkStatus();

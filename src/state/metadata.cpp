@@ -1,5 +1,6 @@
 #include "state/metadata.h"
 
+#include <climits>
 #include <set>
 
 #include "absl/strings/escaping.h"
@@ -66,7 +67,7 @@ std::vector<std::string> LeftOutFromJson(const json& list, FieldReader& fields) 
 bool AreInnerPaths(const std::vector<std::string>& paths) {
   size_t bytes = 0;
   for (const std::string& path : paths) {
-    if (path.empty() || path[0] == '/' || path.find('\0') != path.npos) {
+    if (path.empty() || path.size() >= PATH_MAX || path[0] == '/' || path.find('\0') != path.npos) {
       return false;
     }
     bytes += path.size() + kLeftOutCost;

@@ -24,7 +24,7 @@ absl::Time WholeMilliseconds(absl::Time time) {
 
 SnapshotMetadata Requested(const SaveRequest& request, const std::string& project_id) {
   SnapshotMetadata metadata;
-  metadata.snapshot_id = RandomUuid();
+  metadata.snapshot_id = request.snapshot_id.empty() ? RandomUuid() : request.snapshot_id;
   metadata.project_id = project_id;
   metadata.reason = request.reason;
   metadata.app_version = request.app_version;

@@ -51,6 +51,7 @@ struct QuiesceHooks {
 };
 
 struct SaveRequest {
+  std::string snapshot_id = {};  // a new UUID, for who records it before; empty: one is made
   SnapshotReason reason = SnapshotReason::kManual;
   std::string app_version = {};
   std::string message = {};

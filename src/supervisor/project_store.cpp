@@ -313,6 +313,17 @@ absl::Status ProjectStore::Delete(const std::string& id) {
   });
 }
 
+AppVersion VersionOf(const ProjectRecord& record) {
+  return {record.app_version, record.manifest_json, record.package_digest};
+}
+
+ProjectRecord WithVersion(ProjectRecord record, const AppVersion& version) {
+  record.app_version = version.app_version;
+  record.manifest_json = version.manifest_json;
+  record.package_digest = version.package_digest;
+  return record;
+}
+
 absl::Status ProjectStore::KeepVersion(const std::string& project_id,
                                        const std::string& snapshot_id, const AppVersion& version) {
   absl::MutexLock lock(&database_->mutex);

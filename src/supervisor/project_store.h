@@ -46,6 +46,10 @@ struct AppVersion {
   std::string package_digest;
 };
 
+AppVersion VersionOf(const ProjectRecord& record);
+// The record as it is, or would be, under that version.
+ProjectRecord WithVersion(ProjectRecord record, const AppVersion& version);
+
 class ProjectStore {
  public:
   // Makes the file (mode 0600) when there is none; its folder must exist. FailedPrecondition when a

@@ -16,6 +16,7 @@
 #include "supervisor/full_disk.h"
 #include "supervisor/project_state.h"
 #include "supervisor/project_view.h"
+#include "supervisor/snapshot_call.h"
 
 namespace vibe::supervisor {
 namespace {
@@ -234,10 +235,19 @@ absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectReq
     }
   }
   ProjectRecord record;
-  if (const auto known = store_->Get(request.id()); known.ok()) {
-    record = *known;
+  record.manifest_json = request.manifest_json();
+  VIBE_ASSIGN_OR_RETURN(const manifest::Manifest manifest, ManifestOf(record));
+  if (const auto known = store_->Get(request.id());
+      known.ok() && known->app_version != manifest.version) {
+    VIBE_RETURN_IF_ERROR(AwaitRecovered(request.id(), kRecoveryPatience));
   }
-  const std::string old_package = record.package_digest;
+  const std::shared_ptr<Entry> entry = EntryOf(request.id());
+  absl::MutexLock operation(&entry->operation);
+  if (store_->Get(request.id()).ok()) {
+    VIBE_RETURN_IF_ERROR(FollowState(request.id()));
+    VIBE_ASSIGN_OR_RETURN(record, store_->Get(request.id()));
+  }
+  const ProjectRecord replaced = record;
   const bool changed = record.manifest_json != request.manifest_json() ||
                        record.package_digest != request.package_digest();
   record.id = request.id();
@@ -246,7 +256,6 @@ absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectReq
   record.package_digest = request.package_digest();
   record.grants = ToGrants(request.grants());
   record.opened = record.opened && !changed;
-  VIBE_ASSIGN_OR_RETURN(const manifest::Manifest manifest, ManifestOf(record));
   if (!record.app_id.empty() && record.app_id != manifest.id) {
     // What exists of the project is found by the app's id: it would be lost.
     return WithAdvice(Error(absl::StatusCode::kFailedPrecondition, Reason::kConflict,
@@ -254,13 +263,15 @@ absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectReq
                                          ", not of ", manifest.id)),
                       "remove the project first, or open the app under another name");
   }
-  VIBE_RETURN_IF_ERROR(SaveBeforeUpgrade(record.id, manifest.version));
+  if (!record.app_version.empty() && record.app_version != manifest.version) {
+    VIBE_RETURN_IF_ERROR(SaveBeforeUpgrade(replaced, manifest.version));
+  }
   record.app_id = manifest.id;
   record.app_version = manifest.version;
   VIBE_ASSIGN_OR_RETURN(record, store_->Put(record));
   packages_.Unpin(record.package_digest);
   VIBE_RETURN_IF_ERROR(ApplyGrants(record));
-  if (old_package != record.package_digest) {
+  if (replaced.package_digest != record.package_digest) {
     RemoveUnusedPackages();
   }
   VIBE_RETURN_IF_ERROR(StateOf(record.id).status());
@@ -348,6 +359,7 @@ absl::StatusOr<v1::Project> Supervisor::StartProject(
   VIBE_RETURN_IF_ERROR(Record(id).status());
   const std::shared_ptr<Entry> entry = EntryOf(id);
   absl::MutexLock operation(&entry->operation);
+  VIBE_RETURN_IF_ERROR(FollowState(id));
   VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
   if (!record.opened) {
     return WithAdvice(Error(absl::StatusCode::kFailedPrecondition, Reason::kNotOpen,

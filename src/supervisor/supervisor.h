@@ -163,6 +163,7 @@ class Supervisor {
     bool hooks_must_pass = false;   // else the snapshot is taken all the same, with a warning
     std::string hook_advice;        // what to do when one does not
     std::vector<std::string> keep;  // are not pruned for the new one
+    bool keep_version = false;      // the record's, as long as the snapshot
     std::function<bool()> cancelled = [] { return false; };
   };
   struct PreSave {
@@ -206,11 +207,17 @@ class Supervisor {
   // length of the call.
   std::function<absl::Status(const std::filesystem::path&)> PrepareFor(
       const CloneUse& use, const manifest::Manifest& manifest, state::SnapshotStore& store);
-  // The record with the version of the app that a restore of this snapshot brings back: another
-  // one when it was kept for it.
+  // The version that is kept with this snapshot, or with another one of the same version of the app
+  // when the project's is not it; nullptr: neither.
+  static const AppVersion* FindVersion(const std::map<std::string, AppVersion>& versions,
+                                       const ProjectRecord& record,
+                                       const state::SnapshotMetadata& snapshot);
+  // The record with the version of the app that a restore or a copy of this snapshot brings back:
+  // another one when it was taken before that one was replaced.
   absl::StatusOr<ProjectRecord> RecordFor(const ProjectRecord& record,
                                           const state::SnapshotMetadata& snapshot);
   // Has the record follow a state that was restored with its version; nothing to do for any other.
+  // Of a project whose operation is held, or that nobody can ask for yet.
   absl::Status FollowState(const std::string& id);
   void ForgetVersion(const std::string& id, const std::string& snapshot_id);
   // Those of snapshots that are not there.
@@ -220,8 +227,8 @@ class Supervisor {
   absl::Status StartLocked(Entry& entry, const ProjectRecord& record,
                            const std::map<std::string, std::string>& secrets,
                            const ProgressSink& progress, const std::function<bool()>& cancelled);
-  // Of a known project whose app is about to have another version.
-  absl::Status SaveBeforeUpgrade(const std::string& id, const std::string& new_version);
+  // Of a known project whose app is about to have another version, and whose operation is held.
+  absl::Status SaveBeforeUpgrade(const ProjectRecord& replaced, const std::string& new_version);
   void ForgetBrokenDuplicates();
   void AutosaveIfDue(const ProjectRecord& record, AutosaveClock& clock);
   void KeepSaved();   // until the supervisor ends

@@ -8,7 +8,6 @@
 
 #include "absl/strings/match.h"
 #include "base/status.h"
-#include "manifest/parse.h"
 #include "oci/image.h"
 #include "supervisor/supervisor.h"
 
@@ -157,9 +156,8 @@ absl::Status Supervisor::PruneProject(const ProjectRecord& record, const std::st
   }
   VIBE_ASSIGN_OR_RETURN(const auto versions, store_->KeptVersions(record.id));
   for (const auto& [snapshot_id, version] : versions) {
-    const manifest::ParseResult parsed = manifest::Parse(version.manifest_json);
-    if (parsed.manifest) {
-      for (const manifest::Service& service : parsed.manifest->services) {
+    if (const auto kept = PlanOf(WithVersion(record, version)); kept.ok()) {
+      for (const PlannedService& service : kept->services) {
         used.insert(service.image);
       }
     }

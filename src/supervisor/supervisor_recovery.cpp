@@ -132,6 +132,10 @@ void Supervisor::RecoverProject(const ProjectRecord& record) {
   }
   const std::shared_ptr<Entry> entry = EntryOf(record.id);
   absl::MutexLock operation(&entry->operation);
+  if (const absl::Status followed = FollowState(record.id); !followed.ok()) {
+    spdlog::error("project {}: {}", record.name, followed.ToString());
+    return;  // it must not run under another version
+  }
   // What the user allows may be another by now.
   const absl::StatusOr<ProjectRecord> now = store_->Get(record.id);
   if (RuntimeOf(record.id) != nullptr || !now.ok()) {

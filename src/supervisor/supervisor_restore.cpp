@@ -33,10 +33,6 @@ std::vector<std::string> SecretNames(const manifest::Manifest& manifest) {
   return names;
 }
 
-AppVersion VersionOf(const ProjectRecord& record) {
-  return {record.app_version, record.manifest_json, record.package_digest};
-}
-
 bool IsOtherVersion(const ProjectRecord& a, const ProjectRecord& b) {
   return a.manifest_json != b.manifest_json || a.package_digest != b.package_digest;
 }
@@ -90,25 +86,25 @@ std::function<absl::Status(const std::filesystem::path&)> Supervisor::PrepareFor
 absl::StatusOr<ProjectRecord> Supervisor::RecordFor(const ProjectRecord& record,
                                                     const state::SnapshotMetadata& snapshot) {
   VIBE_ASSIGN_OR_RETURN(const auto versions, store_->KeptVersions(record.id));
-  const auto kept = versions.find(snapshot.snapshot_id);
-  ProjectRecord result = record;
-  if (kept != versions.end()) {
-    result.app_version = kept->second.app_version;
-    result.manifest_json = kept->second.manifest_json;
-    result.package_digest = kept->second.package_digest;
+  const bool before_upgrade = snapshot.reason == state::SnapshotReason::kBeforeUpgrade;
+  const bool own = versions.find(snapshot.snapshot_id) != versions.end();
+  if (!own && (!before_upgrade || snapshot.app_version == record.app_version)) {
+    return record;
   }
-  const bool has_files = result.package_digest.empty() || packages_.Has(result.package_digest);
+  const AppVersion* kept = FindVersion(versions, record, snapshot);
   // The newer version must not run on what the older one left, as if nobody had wanted to go back.
-  if (!has_files || (kept == versions.end() && snapshot.app_version != record.app_version &&
-                     snapshot.reason == state::SnapshotReason::kBeforeUpgrade)) {
+  if (kept == nullptr || (!kept->package_digest.empty() && !packages_.Has(kept->package_digest))) {
     return WithAdvice(
         Error(absl::StatusCode::kFailedPrecondition, Reason::kRestoreFailed,
               absl::StrCat("snapshot ", snapshot.snapshot_id, " is of version ",
                            snapshot.app_version, ", which is not in the machine any more")),
         absl::StrCat("open version ", snapshot.app_version, " of the app with `vibe open FOLDER",
-                     " --name ", record.name, "`, and restore again"));
+                     " --name ", record.name, "`, and try again"));
   }
-  return result;
+  if (!own) {  // that of another snapshot
+    VIBE_RETURN_IF_ERROR(store_->KeepVersion(record.id, snapshot.snapshot_id, *kept));
+  }
+  return WithVersion(record, *kept);
 }
 
 absl::Status Supervisor::FollowState(const std::string& id) {
@@ -118,16 +114,14 @@ absl::Status Supervisor::FollowState(const std::string& id) {
   if (!snapshot_id.ok()) {
     return absl::IsNotFound(snapshot_id.status()) ? absl::OkStatus() : snapshot_id.status();
   }
-  VIBE_ASSIGN_OR_RETURN(ProjectRecord record, store_->Get(id));
+  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, store_->Get(id));
   VIBE_ASSIGN_OR_RETURN(const auto versions, store_->KeptVersions(id));
   if (const auto kept = versions.find(*snapshot_id); kept != versions.end()) {
     spdlog::info("{} is version {} again, as in snapshot {}", record.name, kept->second.app_version,
                  *snapshot_id);
-    record.app_version = kept->second.app_version;
-    record.manifest_json = kept->second.manifest_json;
-    record.package_digest = kept->second.package_digest;
-    record.opened = true;  // the restore began with its images
-    VIBE_RETURN_IF_ERROR(store_->Put(record).status());
+    ProjectRecord followed = WithVersion(record, kept->second);
+    followed.opened = true;  // the restore began with its images
+    VIBE_RETURN_IF_ERROR(store_->Put(followed).status());
   }
   VIBE_RETURN_IF_ERROR(RemoveAll(mark));
   // A mark that came back after a power cut would undo a later upgrade.
@@ -166,8 +160,8 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
   std::map<std::string, std::string> secrets;
   if (ran) {
     // They are nowhere but in what runs: whoever gave them is not asked again for a restore.
-    VIBE_ASSIGN_OR_RETURN(const manifest::Manifest running, ManifestOf(record));
-    VIBE_ASSIGN_OR_RETURN(secrets, runtime->GivenSecrets(SecretNames(running)));
+    VIBE_ASSIGN_OR_RETURN(secrets, runtime->GivenSecrets(SecretNames(manifest)));
+    VIBE_RETURN_IF_ERROR(CheckSecrets(target, secrets));
   }
   Restored restored;
   if (!request.skip_safety_snapshot()) {
@@ -176,13 +170,11 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
     call.request.message = absl::StrCat("before the restore of ", request.snapshot_id());
     call.skip_hooks = request.skip_hooks();
     call.keep = {request.snapshot_id()};
+    call.keep_version = other_version;
     call.cancelled = cancelled;
     VIBE_ASSIGN_OR_RETURN(const state::SnapshotMetadata safety,
                           Save(record, std::move(call), progress));
     restored.safety_snapshot_id = safety.snapshot_id;
-    if (other_version) {
-      VIBE_RETURN_IF_ERROR(store_->KeepVersion(id, safety.snapshot_id, VersionOf(record)));
-    }
   }
   if (runtime != nullptr) {
     VIBE_RETURN_IF_ERROR(runtime->Stop(kStopLimit, progress));
@@ -202,8 +194,19 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
                                  manifest, *store);
     return Patiently([&] { return store->Restore(restore); });
   }();
-  absl::Status started = swapped.ok() ? FollowState(id) : absl::OkStatus();
-  if (ran && started.ok()) {
+  if (swapped.ok()) {
+    if (const absl::Status followed = FollowState(id); !followed.ok()) {
+      return WithAdvice(
+          WithFreeSpace(
+              Annotate(followed,
+                       absl::StrCat("snapshot ", request.snapshot_id(), " is restored, but ",
+                                    record.name, " is not version ", target.app_version, " yet")),
+              options_.data),
+          absl::StrCat("try again with `vibe start ", record.name, "`"));
+    }
+  }
+  absl::Status started;
+  if (ran) {
     // A user who breaks off before the swap has the app run on; after it, a start that hangs has to
     // give way to a stop.
     started = StartLocked(*entry, swapped.ok() ? target : record, secrets, progress,
@@ -249,8 +252,13 @@ absl::StatusOr<v1::Project> Supervisor::DuplicateProject(const v1::DuplicateProj
   VIBE_RETURN_IF_ERROR(AwaitRecovered(request.id(), kRecoveryPatience));
   const std::shared_ptr<Entry> entry = EntryOf(request.id());
   absl::MutexLock operation(&entry->operation);
-  VIBE_ASSIGN_OR_RETURN(const ProjectRecord source, Record(request.id()));
+  VIBE_ASSIGN_OR_RETURN(ProjectRecord source, Record(request.id()));
   VIBE_ASSIGN_OR_RETURN(const auto store, StateOf(request.id()));
+  if (!request.snapshot_id().empty()) {
+    VIBE_ASSIGN_OR_RETURN(const state::SnapshotMetadata snapshot,
+                          store->Get(request.snapshot_id()));
+    VIBE_ASSIGN_OR_RETURN(source, RecordFor(source, snapshot));
+  }
   if (store_->Get(request.new_id()).ok() || store_->GetByName(request.new_name()).ok()) {
     return Error(absl::StatusCode::kAlreadyExists, Reason::kConflict,
                  absl::StrCat("there is a project ", request.new_name(), " already"));

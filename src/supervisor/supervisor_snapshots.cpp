@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/file.h"
+#include "base/random.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "spdlog/spdlog.h"
@@ -70,7 +71,23 @@ absl::StatusOr<std::shared_ptr<state::SnapshotStore>> Supervisor::StateOf(const 
   return store;
 }
 
-// A crash may have come between a snapshot's end and that of the version that was kept for it.
+const AppVersion* Supervisor::FindVersion(const std::map<std::string, AppVersion>& versions,
+                                          const ProjectRecord& record,
+                                          const state::SnapshotMetadata& snapshot) {
+  if (const auto own = versions.find(snapshot.snapshot_id); own != versions.end()) {
+    return &own->second;
+  }
+  if (snapshot.app_version != record.app_version) {
+    for (const auto& [of, version] : versions) {
+      if (version.app_version == snapshot.app_version) {
+        return &version;
+      }
+    }
+  }
+  return nullptr;
+}
+
+// A version is kept from before its snapshot until after it: a crash may have come in between.
 absl::Status Supervisor::ForgetVersionsBut(const std::string& id, state::SnapshotStore& store) {
   VIBE_ASSIGN_OR_RETURN(const auto versions, store_->KeptVersions(id));
   if (versions.empty()) {
@@ -168,6 +185,10 @@ absl::StatusOr<state::SnapshotMetadata> Supervisor::Save(const ProjectRecord& re
   const std::shared_ptr<Entry> entry = EntryOf(record.id);
   // Whoever lists the snapshots sees the new one when the old one that gives way to it is gone.
   absl::WriterMutexLock listing(&entry->listing);
+  if (call.keep_version) {  // before the snapshot: no crash leaves one that nobody can go back to
+    request.snapshot_id = RandomUuid();
+    VIBE_RETURN_IF_ERROR(store_->KeepVersion(record.id, request.snapshot_id, VersionOf(record)));
+  }
   absl::StatusOr<state::SnapshotMetadata> saved = Patiently([&] { return store->Save(request); });
   if (!saved.ok()) {
     return WithFreeSpace(not_saved(saved.status()), options_.data);
@@ -188,6 +209,7 @@ absl::StatusOr<state::SnapshotMetadata> Supervisor::Save(const ProjectRecord& re
       completion_->Forget(record.id, id);
       ForgetVersion(record.id, id);
     }
+    RemoveUnusedPackages();  // of the versions that went with them
   }
   return saved;
 }
@@ -223,14 +245,11 @@ std::map<std::string, absl::StatusOr<std::filesystem::path>> Supervisor::DumpVol
     return dumps;
   }
   absl::StatusOr<ProjectRecord> record = store_->Get(id);
-  if (record.ok() && record->app_version != metadata->app_version) {
+  if (record.ok()) {
     // The version that took its place may have another Postgres, which cannot read these files.
-    const auto versions = store_->KeptVersions(id);
-    for (const auto& [of, version] :
-         versions.ok() ? *versions : std::map<std::string, AppVersion>()) {
-      if (version.app_version == metadata->app_version) {
-        record->manifest_json = version.manifest_json;
-        record->package_digest = version.package_digest;
+    if (const auto versions = store_->KeptVersions(id); versions.ok()) {
+      if (const AppVersion* kept = FindVersion(*versions, *record, *metadata)) {
+        record = WithVersion(*std::move(record), *kept);
       }
     }
   }
@@ -277,25 +296,16 @@ void Supervisor::CompleteSnapshot(const std::string& id, const std::string& snap
 }
 
 // The version that is replaced is kept with the snapshot of its data: going back is a restore.
-absl::Status Supervisor::SaveBeforeUpgrade(const std::string& id, const std::string& new_version) {
-  const auto known = store_->Get(id);
-  if (!known.ok() || known->app_version == new_version) {
-    return absl::OkStatus();
-  }
-  VIBE_RETURN_IF_ERROR(AwaitRecovered(id, kRecoveryPatience));
-  const std::shared_ptr<Entry> entry = EntryOf(id);
-  absl::MutexLock operation(&entry->operation);
+absl::Status Supervisor::SaveBeforeUpgrade(const ProjectRecord& replaced,
+                                           const std::string& new_version) {
   SaveCall call;
   call.request.reason = state::SnapshotReason::kBeforeUpgrade;
   call.request.message = absl::StrCat("before version ", new_version);
+  call.keep_version = true;
   call.cancelled = [this] { return Closing(); };
-  const auto saved = Save(*known, std::move(call), [](const v1::Progress&) {});
-  if (!saved.ok()) {
-    return Annotate(saved.status(), absl::StrCat("version ", new_version, " does not replace ",
-                                                 known->app_version));
-  }
-  return store_->KeepVersion(id, saved->snapshot_id,
-                             {known->app_version, known->manifest_json, known->package_digest});
+  const absl::Status saved = Save(replaced, std::move(call), [](const v1::Progress&) {}).status();
+  return Annotate(
+      saved, absl::StrCat("version ", new_version, " does not replace ", replaced.app_version));
 }
 
 // ---- list and delete

@@ -301,6 +301,13 @@ class DatabaseCrashes(Operations):
         self.vibe("start", self.name)
         assert self.sql("SHOW server_version_num").startswith("17")
 
+    def go_back_to_the_old_version(self):
+        before = next(snapshot for snapshot in self.listed().values() if snapshot["reason"] == "before-upgrade")
+        self.vibe("restore", self.name, before["id"], timeout=240)
+        self.vibe("start", self.name)
+        assert self.sql("SHOW server_version_num").startswith("15")
+        assert self.number_live() == self.number_in_dump(before["id"])
+
     def check_all(self):
         on_disk = check_data(self.vibe.inside("/run/vibe/data"), self.library())[self.project["id"]]
         self.check(self.listed(), on_disk, self.number_in_dump)
@@ -324,4 +331,6 @@ def test_a_database_is_whole_after_every_death(faulty_vibe, tmp_path):
             print(f"in trial {number}: {what}, killed at {fault or 'some time'!r}")
             raise
         done.setdefault(what, []).append("came through" if through else "broken off")
+    if "upgrade" in done:
+        crashes.go_back_to_the_old_version()
     print(f"{len(trials)} deaths: {done}")
