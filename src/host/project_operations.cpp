@@ -79,6 +79,10 @@ absl::StatusOr<Projects::Json> Projects::StartLocked(const ProjectRecord& starte
     }
     return running.status();
   }
+  if (running->app_version() != live->app_version()) {  // it has followed its state only now
+    VIBE_RETURN_IF_ERROR(FollowVersion(record, *running));
+    VIBE_RETURN_IF_ERROR(ReservePorts(record, *running));
+  }
   const absl::Status opened = world_.ports.Open(record.id);
   SetProblem(record.id, std::string(opened.message()));
   VIBE_RETURN_IF_ERROR(opened);

@@ -50,10 +50,11 @@ grpc::Status Unimplemented(const char* what) {
 
 }  // namespace
 
-grpc::Status GrpcService::EnsureProject(grpc::ServerContext*,
+grpc::Status GrpcService::EnsureProject(grpc::ServerContext* context,
                                         const v1::EnsureProjectRequest* request,
                                         v1::EnsureProjectResponse* response) {
-  return Answer(supervisor_.EnsureProject(*request), response->mutable_project());
+  return Answer(supervisor_.EnsureProject(*request, [&] { return Ending(*context); }),
+                response->mutable_project());
 }
 
 grpc::Status GrpcService::SetGrants(grpc::ServerContext*, const v1::SetGrantsRequest* request,

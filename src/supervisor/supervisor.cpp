@@ -224,16 +224,9 @@ absl::Status Supervisor::CheckIdentity(const std::string& id, const std::string&
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectRequest& request) {
+absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectRequest& request,
+                                                      const std::function<bool()>& cancelled) {
   VIBE_RETURN_IF_ERROR(CheckIdentity(request.id(), request.name()));
-  if (!request.package_digest().empty()) {
-    packages_.Pin(request.package_digest());  // until the record names it
-    if (!packages_.Has(request.package_digest())) {
-      packages_.Unpin(request.package_digest());
-      return Error(absl::StatusCode::kFailedPrecondition, Reason::kInvalidPackage,
-                   "the app's files are not in the machine");
-    }
-  }
   ProjectRecord record;
   record.manifest_json = request.manifest_json();
   VIBE_ASSIGN_OR_RETURN(const manifest::Manifest manifest, ManifestOf(record));
@@ -243,9 +236,24 @@ absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectReq
   }
   const std::shared_ptr<Entry> entry = EntryOf(request.id());
   absl::MutexLock operation(&entry->operation);
+  // What was under way may have taken long.
+  if (cancelled()) {
+    return absl::CancelledError("opening was cancelled");
+  }
+  if (EntryOf(request.id()) != entry) {
+    return Error(absl::StatusCode::kAborted, Reason::kConflict,
+                 absl::StrCat("project ", request.name(), " was removed just now"));
+  }
+  if (!request.package_digest().empty()) {
+    packages_.Pin(request.package_digest());  // until the record names it
+    if (!packages_.Has(request.package_digest())) {
+      packages_.Unpin(request.package_digest());
+      return Error(absl::StatusCode::kFailedPrecondition, Reason::kInvalidPackage,
+                   "the app's files are not in the machine");
+    }
+  }
   if (store_->Get(request.id()).ok()) {
-    VIBE_RETURN_IF_ERROR(FollowState(request.id()));
-    VIBE_ASSIGN_OR_RETURN(record, store_->Get(request.id()));
+    VIBE_ASSIGN_OR_RETURN(record, HeldRecord(request.id()));
   }
   const ProjectRecord replaced = record;
   const bool changed = record.manifest_json != request.manifest_json() ||
@@ -359,8 +367,7 @@ absl::StatusOr<v1::Project> Supervisor::StartProject(
   VIBE_RETURN_IF_ERROR(Record(id).status());
   const std::shared_ptr<Entry> entry = EntryOf(id);
   absl::MutexLock operation(&entry->operation);
-  VIBE_RETURN_IF_ERROR(FollowState(id));
-  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
+  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, HeldRecord(id));
   if (!record.opened) {
     return WithAdvice(Error(absl::StatusCode::kFailedPrecondition, Reason::kNotOpen,
                             absl::StrCat("project ", record.name,

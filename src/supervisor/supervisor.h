@@ -73,7 +73,8 @@ class Supervisor {
   // machine ended.
   void Recover();
 
-  absl::StatusOr<v1::Project> EnsureProject(const v1::EnsureProjectRequest& request);
+  absl::StatusOr<v1::Project> EnsureProject(const v1::EnsureProjectRequest& request,
+                                            const std::function<bool()>& cancelled);
   absl::StatusOr<v1::Project> OpenProject(const std::string& id, const ProgressSink& progress,
                                           const std::function<bool()>& cancelled);
   absl::StatusOr<v1::Project> StartProject(const std::string& id,
@@ -216,6 +217,8 @@ class Supervisor {
   // another one when it was taken before that one was replaced.
   absl::StatusOr<ProjectRecord> RecordFor(const ProjectRecord& record,
                                           const state::SnapshotMetadata& snapshot);
+  // The record of a project whose operation is held: it has followed the state.
+  absl::StatusOr<ProjectRecord> HeldRecord(const std::string& id);
   // Has the record follow a state that was restored with its version; nothing to do for any other.
   // Of a project whose operation is held, or that nobody can ask for yet.
   absl::Status FollowState(const std::string& id);

@@ -52,7 +52,7 @@ void Supervisor::AutosaveIfDue(const ProjectRecord& record, AutosaveClock& clock
   if (!entry->operation.TryLock()) {
     return;  // it is being started, saved, …: the next look is soon
   }
-  if (const auto now = store_->Get(record.id); now.ok()) {
+  if (const auto now = HeldRecord(record.id); now.ok()) {
     SaveCall call;
     call.request.reason = state::SnapshotReason::kAutosave;
     call.cancelled = [&] { return Closing() || entry->stops > 0; };

@@ -107,6 +107,12 @@ absl::StatusOr<ProjectRecord> Supervisor::RecordFor(const ProjectRecord& record,
   return WithVersion(record, *kept);
 }
 
+absl::StatusOr<ProjectRecord> Supervisor::HeldRecord(const std::string& id) {
+  VIBE_RETURN_IF_ERROR(Record(id).status());
+  VIBE_RETURN_IF_ERROR(FollowState(id));
+  return Record(id);
+}
+
 absl::Status Supervisor::FollowState(const std::string& id) {
   const std::filesystem::path mark = DirectoryOf(id) / "current" / kRuntime / kVersionMark;
   constexpr uint64_t kMaxMark = 64;
@@ -143,7 +149,7 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
   VIBE_RETURN_IF_ERROR(AwaitRecovered(id, kRecoveryPatience));
   const std::shared_ptr<Entry> entry = EntryOf(id);
   absl::MutexLock operation(&entry->operation);
-  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
+  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, HeldRecord(id));
   VIBE_ASSIGN_OR_RETURN(const auto store, StateOf(id));
   // What cannot be restored is known before anything is stopped.
   VIBE_ASSIGN_OR_RETURN(const state::SnapshotMetadata snapshot, store->Get(request.snapshot_id()));
@@ -160,7 +166,8 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
   std::map<std::string, std::string> secrets;
   if (ran) {
     // They are nowhere but in what runs: whoever gave them is not asked again for a restore.
-    VIBE_ASSIGN_OR_RETURN(secrets, runtime->GivenSecrets(SecretNames(manifest)));
+    VIBE_ASSIGN_OR_RETURN(const manifest::Manifest running, ManifestOf(record));
+    VIBE_ASSIGN_OR_RETURN(secrets, runtime->GivenSecrets(SecretNames(running)));
     VIBE_RETURN_IF_ERROR(CheckSecrets(target, secrets));
   }
   Restored restored;
@@ -252,7 +259,7 @@ absl::StatusOr<v1::Project> Supervisor::DuplicateProject(const v1::DuplicateProj
   VIBE_RETURN_IF_ERROR(AwaitRecovered(request.id(), kRecoveryPatience));
   const std::shared_ptr<Entry> entry = EntryOf(request.id());
   absl::MutexLock operation(&entry->operation);
-  VIBE_ASSIGN_OR_RETURN(ProjectRecord source, Record(request.id()));
+  VIBE_ASSIGN_OR_RETURN(ProjectRecord source, HeldRecord(request.id()));
   VIBE_ASSIGN_OR_RETURN(const auto store, StateOf(request.id()));
   if (!request.snapshot_id().empty()) {
     VIBE_ASSIGN_OR_RETURN(const state::SnapshotMetadata snapshot,

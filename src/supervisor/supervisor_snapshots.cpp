@@ -209,7 +209,9 @@ absl::StatusOr<state::SnapshotMetadata> Supervisor::Save(const ProjectRecord& re
       completion_->Forget(record.id, id);
       ForgetVersion(record.id, id);
     }
-    RemoveUnusedPackages();  // of the versions that went with them
+    if (!pruned->empty()) {
+      RemoveUnusedPackages();  // of the versions that went with them
+    }
   }
   return saved;
 }
@@ -221,7 +223,7 @@ absl::StatusOr<v1::Snapshot> Supervisor::SaveSnapshot(const v1::SaveSnapshotRequ
   VIBE_RETURN_IF_ERROR(AwaitRecovered(request.id(), kRecoveryPatience));
   const std::shared_ptr<Entry> entry = EntryOf(request.id());
   absl::MutexLock operation(&entry->operation);
-  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(request.id()));
+  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, HeldRecord(request.id()));
   SaveCall call;
   call.request.message = request.message();
   call.request.labels = {request.labels().begin(), request.labels().end()};
@@ -328,7 +330,7 @@ absl::Status Supervisor::DeleteSnapshot(const std::string& id, const std::string
   VIBE_RETURN_IF_ERROR(Record(id).status());
   const std::shared_ptr<Entry> entry = EntryOf(id);
   absl::MutexLock operation(&entry->operation);
-  VIBE_RETURN_IF_ERROR(Record(id).status());
+  VIBE_RETURN_IF_ERROR(HeldRecord(id).status());
   VIBE_ASSIGN_OR_RETURN(const auto store, StateOf(id));
   // A dump of it may take hours yet, and would be in its way.
   completion_->Forget(id, snapshot_id);
