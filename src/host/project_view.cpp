@@ -45,14 +45,17 @@ json PortJson(const std::string& service, const RecordedPort& port,
           {"bytesOut", counted.bytes_out}};
 }
 
+manifest::Protocol ProtocolOf(const v1::ServicePort& port) {
+  return port.protocol() == v1::PROTOCOL_UDP ? manifest::Protocol::kUdp : manifest::Protocol::kTcp;
+}
+
 json LiveService(const ProjectRecord& record, const v1::ServiceStatus& service,
                  const std::vector<PortTraffic>& traffic) {
   json ports = json::array();
   for (const v1::ServicePort& port : service.ports()) {
     RecordedPort shown;
     shown.container_port = static_cast<uint16_t>(port.container_port());
-    shown.protocol =
-        port.protocol() == v1::PROTOCOL_UDP ? manifest::Protocol::kUdp : manifest::Protocol::kTcp;
+    shown.protocol = ProtocolOf(port);
     if (port.expose()) {
       shown.host_port =
           RememberedPort(record, service.name(), port.container_port(), shown.protocol);
@@ -239,12 +242,9 @@ std::vector<RecordedService> ServicesOf(const ProjectRecord& record, const v1::P
     RecordedService recorded{service.name(), service.image(), {}};
     for (const v1::ServicePort& port : service.ports()) {
       if (port.container_port() <= 65535) {
-        const manifest::Protocol protocol = port.protocol() == v1::PROTOCOL_UDP
-                                                ? manifest::Protocol::kUdp
-                                                : manifest::Protocol::kTcp;
         recorded.ports.push_back(
-            {static_cast<uint16_t>(port.container_port()), protocol, port.auto_exposure(),
-             RememberedPort(record, service.name(), port.container_port(), protocol)});
+            {static_cast<uint16_t>(port.container_port()), ProtocolOf(port), port.auto_exposure(),
+             RememberedPort(record, service.name(), port.container_port(), ProtocolOf(port))});
       }
     }
     services.push_back(std::move(recorded));

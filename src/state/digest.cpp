@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
-#include <memory>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -23,6 +22,7 @@
 #include "base/unique_fd.h"
 #include "state/digest_encoder.h"
 #include "state/file_content.h"
+#include "state/files_at.h"
 
 namespace vibe::state {
 namespace {
@@ -32,10 +32,6 @@ constexpr char kStateDomain[] = "vibe-state-1\n";
 constexpr size_t kNameCost = 64;           // of a name in memory, beside its bytes
 constexpr size_t kLeastNames = 16 << 10;   // bytes of names that a level takes at once
 constexpr ino_t kEmptySubvolumeInode = 2;  // what a btrfs snapshot has where a subvolume was
-
-struct DirectoryCloser {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
 
 absl::StatusOr<UniqueFd> OpenDirectory(int parent, const char* name) {
   UniqueFd fd(::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -119,14 +115,10 @@ class TreeWalk {
 
   // Takes the level's next names, as many as there is memory for. `current_` is its directory.
   absl::Status List(Level& level) {
-    std::unique_ptr<DIR, DirectoryCloser> listing;
-    {
-      VIBE_ASSIGN_OR_RETURN(UniqueFd fd, OpenDirectory(current_.get(), "."));
-      listing.reset(::fdopendir(fd.get()));
-      if (listing == nullptr) {
-        return ErrnoError(errno, "list");
-      }
-      fd.release();
+    VIBE_ASSIGN_OR_RETURN(UniqueFd fd, OpenDirectory(current_.get(), "."));
+    const DirectoryStream listing = ReadDirectory(std::move(fd));
+    if (listing == nullptr) {
+      return ErrnoError(errno, "list");
     }
     Drop(level);
     const size_t room =

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
@@ -26,10 +25,6 @@ absl::Status FileError(absl::string_view action, absl::string_view name) {
   absl::Status status = ErrnoError(error, absl::StrCat(action, " ", name));
   return error == ENOSPC || error == EDQUOT ? WithReason(status, Reason::kDiskLow) : status;
 }
-
-struct DirectoryCloser {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
 
 absl::Status WriteAll(int fd, absl::string_view content, const std::string& name) {
   while (!content.empty()) {
@@ -144,6 +139,14 @@ absl::StatusOr<UniqueFd> OpenDirectoryAt(int directory, const std::string& name)
   return fd;
 }
 
+DirectoryStream ReadDirectory(UniqueFd fd) {
+  DirectoryStream stream(::fdopendir(fd.get()));
+  if (stream != nullptr) {
+    fd.release();
+  }
+  return stream;
+}
+
 UniqueFd OpenBeneath(int directory, const std::string& path, uint64_t flags) {
   open_how how = {};
   how.flags = flags | O_CLOEXEC | O_NOFOLLOW;
@@ -188,11 +191,10 @@ absl::Status SyncAt(int directory) {
 
 absl::StatusOr<std::vector<std::string>> ListAt(int directory) {
   VIBE_ASSIGN_OR_RETURN(UniqueFd fd, OpenDirectoryAt(directory, "."));
-  const std::unique_ptr<DIR, DirectoryCloser> listing(::fdopendir(fd.get()));
+  const DirectoryStream listing = ReadDirectory(std::move(fd));
   if (listing == nullptr) {
     return FileError("list", "a folder");
   }
-  fd.release();
   std::vector<std::string> names;
   errno = 0;
   while (const dirent* entry = ::readdir(listing.get())) {  // NOLINT(concurrency-mt-unsafe)

@@ -2,7 +2,10 @@
 // supervisor writes. Thread-safe; blocking. Errors are of errno with the name in their message.
 #pragma once
 
+#include <dirent.h>
+
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -24,6 +27,15 @@ absl::StatusOr<std::string> ReadFileAt(int directory, const std::string& name, u
 absl::Status ReplaceFileAt(int directory, const std::string& name, absl::string_view content);
 
 absl::StatusOr<UniqueFd> OpenDirectoryAt(int directory, const std::string& name);
+
+struct DirectoryCloser {
+  void operator()(DIR* directory) const { ::closedir(directory); }
+};
+using DirectoryStream = std::unique_ptr<DIR, DirectoryCloser>;
+
+// For readdir, from the first entry of the directory that is open as `fd`, which it takes over.
+// nullptr, with errno set, when it cannot be listed.
+DirectoryStream ReadDirectory(UniqueFd fd);
 
 // For directories that an app writes: it can put a symlink in any place at any time. No step of
 // `path` is one, and none leaves `directory` or its file system; empty: the directory itself.

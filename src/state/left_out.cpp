@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <memory>
 #include <utility>
 
 #include "absl/strings/string_view.h"
@@ -19,10 +18,6 @@ namespace vibe::state {
 namespace {
 
 constexpr size_t kNameCost = 64;  // of a name in memory, beside its bytes
-
-struct DirectoryCloser {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
 
 bool IsLeftOut(mode_t mode) {
   return S_ISSOCK(mode) || S_ISFIFO(mode);
@@ -91,11 +86,10 @@ class Walk {
     }
     levels_.push_back({inode.st_dev, inode.st_ino, {}});
     VIBE_ASSIGN_OR_RETURN(UniqueFd fd, OpenDirectoryAt(current_.get(), "."));
-    const std::unique_ptr<DIR, DirectoryCloser> listing(::fdopendir(fd.get()));
+    const DirectoryStream listing = ReadDirectory(std::move(fd));
     if (listing == nullptr) {
       return ErrnoError(errno, "list a folder");
     }
-    fd.release();
     errno = 0;
     while (const dirent* entry = ::readdir(listing.get())) {  // NOLINT(concurrency-mt-unsafe)
       if (stop_.stop_requested()) {

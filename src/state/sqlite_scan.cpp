@@ -8,7 +8,6 @@
 #include <climits>
 #include <cstring>
 #include <deque>
-#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
@@ -22,10 +21,6 @@ namespace {
 // https://www.sqlite.org/fileformat.html, "The Database Header"; the NUL belongs to it.
 constexpr absl::string_view kHeader("SQLite format 3\0", 16);
 constexpr off_t kSmallestDatabase = 512;  // one page of the smallest size
-
-struct DirectoryCloser {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
 
 struct Folder {
   std::string path;  // from the volume's root; empty for itself
@@ -72,11 +67,10 @@ class Scan {
       return folder.path.empty() ? ErrnoError(errno, "open the volume") : absl::OkStatus();
     }
     const int directory = fd.get();
-    const std::unique_ptr<DIR, DirectoryCloser> listing(::fdopendir(directory));
+    const DirectoryStream listing = ReadDirectory(std::move(fd));
     if (listing == nullptr) {
       return ErrnoError(errno, "list the volume");
     }
-    fd.release();
     while (const dirent* entry = ::readdir(listing.get())) {  // NOLINT(concurrency-mt-unsafe)
       const absl::string_view name = entry->d_name;
       if (name == "." || name == "..") {

@@ -108,7 +108,6 @@ absl::StatusOr<ProjectRecord> Supervisor::RecordFor(const ProjectRecord& record,
 }
 
 absl::StatusOr<ProjectRecord> Supervisor::HeldRecord(const std::string& id) {
-  VIBE_RETURN_IF_ERROR(Record(id).status());
   VIBE_RETURN_IF_ERROR(FollowState(id));
   return Record(id);
 }
@@ -120,7 +119,7 @@ absl::Status Supervisor::FollowState(const std::string& id) {
   if (!snapshot_id.ok()) {
     return absl::IsNotFound(snapshot_id.status()) ? absl::OkStatus() : snapshot_id.status();
   }
-  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, store_->Get(id));
+  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
   VIBE_ASSIGN_OR_RETURN(const auto versions, store_->KeptVersions(id));
   if (const auto kept = versions.find(*snapshot_id); kept != versions.end()) {
     spdlog::info("{} is version {} again, as in snapshot {}", record.name, kept->second.app_version,

@@ -308,17 +308,26 @@ static struct Outcome Try(const char* protocol, const char* a, const char* b, co
                                         : TryIcmp(address, size);
 }
 
+enum { kMostParts = 5 };
+
+/* What stands between the commas; NULL where there is no more. */
+struct What {
+  char text[256];
+  const char* part[kMostParts];
+};
+
+static void Split(const char* text, struct What* what) {
+  snprintf(what->text, sizeof what->text, "%s", text);
+  char* rest = what->text;
+  for (int index = 0; index < kMostParts; ++index) what->part[index] = strsep(&rest, ",");
+}
+
 static int TryAll(int count, char** whats) {
   for (int index = 0; index < count; ++index) {
-    char copy[256];
-    snprintf(copy, sizeof copy, "%s", whats[index]);
-    char* rest = copy;
-    const char* protocol = strsep(&rest, ",");
-    const char* a = strsep(&rest, ",");
-    const char* b = strsep(&rest, ",");
-    const char* c = strsep(&rest, ",");
+    struct What what;
+    Split(whats[index], &what);
     const double begun = Now();
-    const struct Outcome outcome = Try(protocol, a, b, c);
+    const struct Outcome outcome = Try(what.part[0], what.part[1], what.part[2], what.part[3]);
     printf("{\"what\": \"%s\", \"outcome\": \"%s\", \"error\": \"%s\", \"answer\": \"%s\", \"ms\": %.1f}\n", whats[index],
            outcome.word, outcome.error == 0 ? "" : strerror(outcome.error), outcome.answer, Now() - begun);
   }
@@ -653,13 +662,9 @@ static int Forge(const char* hardware, int count, char** whats) {
     return 1;
   }
   for (int index = 0; index < count; ++index) {
-    char copy[256];
-    snprintf(copy, sizeof copy, "%s", whats[index]);
-    char* rest = copy;
-    const char* protocol = strsep(&rest, ",");
-    const char* source = strsep(&rest, ",");
-    const char* to = strsep(&rest, ",");
-    const char* number = strsep(&rest, ",");
+    struct What what;
+    Split(whats[index], &what);
+    const char *protocol = what.part[0], *source = what.part[1], *to = what.part[2], *number = what.part[3];
     if (number == NULL) {
       fprintf(stderr, "network_probe: what is %s?\n", whats[index]);
       return 2;
@@ -667,8 +672,8 @@ static int Forge(const char* hardware, int count, char** whats) {
     unsigned char frame[128];
     ParseHardware(hardware, frame);
     memcpy(frame + 6, own.ifr_hwaddr.sa_data, 6);
-    if (rest != NULL) {
-      ParseHardware(rest, frame + 6);
+    if (what.part[4] != NULL) {
+      ParseHardware(what.part[4], frame + 6);
     }
     PutShort(frame + 12, strchr(source, ':') != NULL ? ETHERTYPE_IPV6 : ETHERTYPE_IP);
     const size_t length = 14 + Packet(protocol, source, to, (unsigned)atoi(number), frame + 14);
