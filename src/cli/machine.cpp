@@ -27,6 +27,14 @@ Color ColorOfState(const std::string& state) {
   return state == "stopped" ? Color::kDim : Color::kYellow;
 }
 
+std::string Recoveries(const Json& machine) {
+  const uint64_t recoveries = UnsignedAt(machine, "recoveries");
+  return recoveries == 0
+             ? ""
+             : absl::StrCat(recoveries, recoveries == 1 ? ", because " : ", last because ",
+                            Escape(StringAt(machine, "recoveryCause")));
+}
+
 std::string Disk(const Json& disk) {
   const uint64_t total = UnsignedAt(disk, "totalBytes");
   return total == 0 ? ""
@@ -46,11 +54,10 @@ std::string RenderMachine(const Json& machine, bool color) {
   if (const std::string reason = StringAt(machine, "reason"); !reason.empty()) {
     absl::StrAppend(&kind, kind.empty() ? "" : ": ", Escape(reason));
   }
-  const uint64_t recoveries = UnsignedAt(machine, "recoveries");
   absl::StrAppend(&out, Fact("kind", kind), Fact("since", Escape(StringAt(machine, "readySince"))),
                   Fact("resumed", BoolAt(machine, "resumed") ? "where it was suspended" : ""),
                   Fact("not saved", Escape(StringAt(machine, "saveError"))),
-                  Fact("recoveries", recoveries == 0 ? "" : absl::StrCat(recoveries)),
+                  Fact("recoveries", Recoveries(machine)),
                   Fact("supervisor", Escape(StringAt(machine, "supervisorVersion"))),
                   Fact("containerd", Escape(StringAt(machine, "containerdVersion"))),
                   Fact("disk", Disk(ObjectAt(machine, "disk"))));

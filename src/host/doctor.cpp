@@ -67,7 +67,9 @@ HealthCheck Doctor::CheckMachine() const {
   }
   if (status.recoveries > 0) {
     return {"machine", CheckStatus::kWarning,
-            absl::StrCat(what, "; it was brought back ", status.recoveries, " times"),
+            absl::StrCat(what, "; it was brought back ", status.recoveries,
+                         status.recoveries == 1 ? " time, because " : " times, last because ",
+                         status.recovery_cause),
             "read its console log in machine/ in Vibe's home"};
   }
   return {"machine", CheckStatus::kOk, what, ""};

@@ -16,6 +16,7 @@ nlohmann::json MachineJson(const vm::Machine& machine, const std::string& reason
                       {"error", status.error},
                       {"readySince", nullptr},
                       {"recoveries", status.recoveries},
+                      {"recoveryCause", status.recovery_cause},
                       {"suspended", status.suspended},
                       {"resumed", status.resumed},
                       // That this kind of machine is never saved is nothing to tell.

@@ -340,6 +340,7 @@ MachineStatus Machine::status() const {
           .error = held ? std::string(Full(impl_->hindrance).message()) : impl_->error,
           .ready_since = impl_->Up() ? impl_->ready_since : absl::InfinitePast(),
           .recoveries = impl_->recoveries,
+          .recovery_cause = impl_->recovery_cause,
           .suspended = impl_->state == MachineState::kStopped && impl_->backend->suspended(),
           .resumed = impl_->resumed,
           .can_suspend = impl_->backend->can_suspend(),

@@ -28,7 +28,8 @@ struct MachineStatus {
   // Why it is in kError, or why one that is kPaused is held: it goes on by itself.
   std::string error;
   absl::Time ready_since;
-  int recoveries = 0;  // times it was brought back since vibed started
+  int recoveries = 0;          // times it was brought back since vibed started
+  std::string recovery_cause;  // why it was the last time
   // Of a stopped machine: the next start goes on where it was. Of one that runs: it did.
   bool suspended = false, resumed = false;
   bool can_suspend = false;

@@ -64,6 +64,7 @@ struct Machine::Impl {
   std::string error ABSL_GUARDED_BY(mutex);
   absl::Time ready_since ABSL_GUARDED_BY(mutex);
   int recoveries ABSL_GUARDED_BY(mutex) = 0;
+  std::string recovery_cause ABSL_GUARDED_BY(mutex);
   bool resumed ABSL_GUARDED_BY(mutex) = false;
   std::string save_error ABSL_GUARDED_BY(mutex);
   std::deque<absl::Time> recent ABSL_GUARDED_BY(mutex);  // recoveries within the window

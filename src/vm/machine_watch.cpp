@@ -34,6 +34,7 @@ absl::StatusOr<absl::Duration> Machine::Impl::NextRecovery(const absl::Status& c
           : options.recovery_backoff * (int64_t{1} << std::min<size_t>(recent.size() - 1, 16));
   recent.push_back(now);
   ++recoveries;
+  recovery_cause = std::string(cause.message());
   return wait;
 }
 

@@ -98,7 +98,9 @@ def test_a_power_cut_loses_nothing_that_was_synced(vm, app):
     before = vm.json("machine", "status")["recoveries"]
     os.kill(qemu(vm), signal.SIGKILL)
     eventually(lambda: answers(app["url"]), timeout=BOOT, what="the app and its data after the power cut")
-    assert vm.json("machine", "status")["recoveries"] == before + 1
+    machine = vm.json("machine", "status")
+    assert machine["recoveries"] == before + 1, f"{machine}\n{vm('machine', 'logs', '--tail', 100)}"
+    assert machine["recoveryCause"] == "the machine died"
 
 
 def test_a_killed_vibed_disturbs_nobody(vm, app):

@@ -28,18 +28,6 @@ absl::StatusOr<UniqueFd> WithSecret(absl::StatusOr<UniqueFd> stream, const Boot&
   return stream;
 }
 
-// The device speaks for the guest: "CONNECT <port>", answered by "OK <a port of its own>" when the
-// guest has accepted, or by the end of the stream.
-absl::StatusOr<UniqueFd> ThroughDevice(const Layout& layout, uint32_t port, absl::Time deadline) {
-  VIBE_ASSIGN_OR_RETURN(UniqueFd stream, ConnectUnixBy(layout.vsock(), deadline));
-  VIBE_RETURN_IF_ERROR(WriteBy(stream, absl::StrCat("CONNECT ", port, "\n"), deadline));
-  VIBE_ASSIGN_OR_RETURN(const std::string answer, ReadLineBy(stream, kMaxAnswerBytes, deadline));
-  if (!absl::StartsWith(answer, "OK ")) {
-    return absl::InternalError("the vsock device's answer makes no sense");
-  }
-  return stream;
-}
-
 // A serial port has no connections of its own: the guest learns that a host is there from
 // "VIBE <secret> <nonce>" (supervisor/serial_greeting.h) and begins anew with "OK <nonce>". What it
 // sent to the host before is skipped.
@@ -77,8 +65,49 @@ absl::StatusOr<UniqueFd> ThroughSerial(const Layout& layout, const Boot& boot,
 
 }  // namespace
 
-absl::StatusOr<UniqueFd> DialGuest(const Layout& layout, const Boot& boot, uint32_t port,
-                                   absl::Time deadline) {
+UniqueFd Dialer::TakeUnanswered(uint32_t port) {
+  const absl::MutexLock lock(&mutex_);
+  std::vector<UniqueFd>& waiting = unanswered_[port];
+  UniqueFd stream;
+  if (!waiting.empty()) {
+    stream = std::move(waiting.back());
+    waiting.pop_back();
+  }
+  return stream;
+}
+
+absl::StatusOr<UniqueFd> Dialer::AwaitAccepted(UniqueFd stream, uint32_t port,
+                                               absl::Time deadline) {
+  const absl::StatusOr<std::string> answer = ReadLineBy(stream, kMaxAnswerBytes, deadline);
+  if (absl::IsDeadlineExceeded(answer.status())) {
+    const absl::MutexLock lock(&mutex_);
+    unanswered_[port].push_back(std::move(stream));
+  }
+  VIBE_RETURN_IF_ERROR(answer.status());
+  if (!absl::StartsWith(*answer, "OK ")) {
+    return absl::InternalError("the vsock device's answer makes no sense");
+  }
+  return stream;
+}
+
+// The device speaks for the guest: "CONNECT <port>", answered by "OK <a port of its own>" when the
+// guest has accepted, or by the end of the stream.
+absl::StatusOr<UniqueFd> Dialer::ThroughDevice(const Layout& layout, uint32_t port,
+                                               absl::Time deadline) {
+  // One whose device or guest has ended meanwhile says so at once.
+  for (UniqueFd left = TakeUnanswered(port); left.valid(); left = TakeUnanswered(port)) {
+    absl::StatusOr<UniqueFd> stream = AwaitAccepted(std::move(left), port, deadline);
+    if (!absl::IsUnavailable(stream.status())) {
+      return stream;
+    }
+  }
+  VIBE_ASSIGN_OR_RETURN(UniqueFd stream, ConnectUnixBy(layout.vsock(), deadline));
+  VIBE_RETURN_IF_ERROR(WriteBy(stream, absl::StrCat("CONNECT ", port, "\n"), deadline));
+  return AwaitAccepted(std::move(stream), port, deadline);
+}
+
+absl::StatusOr<UniqueFd> Dialer::Dial(const Layout& layout, const Boot& boot, uint32_t port,
+                                      absl::Time deadline) {
   if (port != rpc::kSupervisorPort && port != rpc::kForwardPort) {
     return absl::InvalidArgumentError(absl::StrCat("the machine has no port ", port));
   }

@@ -21,7 +21,6 @@
 #include "vm/host_room.h"
 #include "vm/native/background_machine.h"
 #include "vm/native/run_record.h"
-#include "vm/qemu/dial.h"
 #include "vm/qemu/host.h"
 
 extern "C" {
@@ -282,14 +281,14 @@ absl::StatusOr<UniqueFd> QemuMachine::Dial(uint32_t port) {
     return absl::UnavailableError("the guest is still starting");
   }
   const absl::Time deadline = absl::Now() + options_.dial_timeout;
-  absl::StatusOr<UniqueFd> stream = DialGuest(layout_, boot, port, deadline);
+  absl::StatusOr<UniqueFd> stream = dialer_.Dial(layout_, boot, port, deadline);
   // Dials just after a resume were refused at times. Probably the new vsock device numbers its
   // ports from 0 again, and the guest refuses a pair of ports for as long as it has a socket of the
   // old one; each attempt has the next number.
   while (boot.resumed && absl::IsUnavailable(stream.status()) &&
          absl::Now() + kRefusedPause < deadline && Process().ok()) {
     absl::SleepFor(kRefusedPause);
-    stream = DialGuest(layout_, boot, port, deadline);
+    stream = dialer_.Dial(layout_, boot, port, deadline);
   }
   if (absl::IsDeadlineExceeded(stream.status())) {
     return absl::UnavailableError(absl::StrCat("the guest does not answer on port ", port,

@@ -16,6 +16,7 @@
 #include "vm/guest_options.h"
 #include "vm/qemu/boot.h"
 #include "vm/qemu/command_line.h"
+#include "vm/qemu/dial.h"
 #include "vm/qemu/layout.h"
 #include "vm/qemu/qmp.h"
 #include "vm/qemu/save.h"
@@ -93,6 +94,7 @@ class QemuMachine : public VirtualMachine {
 
   const Options options_;
   const Layout layout_;
+  Dialer dialer_;
   absl::Mutex power_;            // held while the machine is started, ended, paused or resumed
   mutable absl::Mutex control_;  // qemu talks with one at a time
   std::atomic<bool> resumed_ = false;

@@ -14,7 +14,6 @@
 #include "base/status.h"
 #include "base/unix_socket.h"
 #include "rpc/ports.h"
-#include "vm/qemu/dial.h"
 #include "vm/qemu/guest_memory.h"
 #include "vm/qemu/migration.h"
 #include "vm/qemu/qemu_machine.h"
@@ -135,7 +134,8 @@ absl::Status QemuMachine::AwaitDriver(const UniqueFd& caller, const Boot& boot,
         call_at = absl::Now() + kStuckAfter;
       }
     } else if (absl::Now() >= call_at) {
-      if (DialGuest(layout_, boot, rpc::kSupervisorPort,
+      if (dialer_
+              .Dial(layout_, boot, rpc::kSupervisorPort,
                     std::min(deadline, absl::Now() + options_.dial_timeout))
               .ok()) {
         return absl::OkStatus();

@@ -95,6 +95,18 @@ TEST_F(QemuMachineTest, OneMachineThroughItsWholeLife) {
   const absl::Status kept = KeepProject(supervisor, "0b6d5c5e-3f0a-4c35-9d0c-2f6a7f6b9a11");
   ASSERT_TRUE(kept.ok()) << kept;
 
+  // Callers with less patience than the guest needs to accept.
+  const Boot boot = ParseBoot(ReadFile(layout_.boot(), 1 << 16).value()).value();
+  Dialer dialer;
+  for (int i = 0; i < 20; ++i) {
+    dialer.Dial(layout_, boot, rpc::kForwardPort, absl::Now() + absl::Microseconds(200))
+        .IgnoreError();
+  }
+  const auto patient =
+      dialer.Dial(layout_, boot, rpc::kForwardPort, absl::Now() + absl::Seconds(10));
+  EXPECT_TRUE(patient.ok()) << patient.status();
+  EXPECT_THAT(AskForward(*machine), HasSubstr("ERR ")) << "the guest was cut off";
+
   ASSERT_TRUE(machine->Pause().ok());
   EXPECT_EQ(machine->state(), PowerState::kPaused);
   EXPECT_EQ(Host()->state(), PowerState::kPaused);
@@ -216,7 +228,7 @@ TEST_F(QemuMachineTest, WithoutVsockThereAreASerialPortAndASecret) {
   }
   boot.secret[5] = boot.secret[5] == '0' ? '1' : '0';
   const absl::Time deadline = absl::Now() + absl::Seconds(10);
-  const auto stranger = DialGuest(layout_, boot, rpc::kForwardPort, deadline);
+  const auto stranger = Dialer().Dial(layout_, boot, rpc::kForwardPort, deadline);
   ASSERT_TRUE(stranger.ok()) << stranger.status();
   WriteBy(*stranger, "CONNECT nothing web 80\n", deadline).IgnoreError();
   EXPECT_FALSE(ReadLineBy(*stranger, 4096, deadline).ok()) << "a stranger was answered";

@@ -357,11 +357,12 @@ TEST_F(QemuSuspendTest, DialsAfterAResumeAreAnswered) {
     ASSERT_TRUE(machine_->Start().ok());
     ASSERT_TRUE(machine_->resumed());
     const Boot boot = ParseBoot(ReadFile(layout_.boot(), 4096).value()).value();
+    Dialer dialer;
     int refused = 0;
     for (int i = 0; i < 20; ++i) {
       const uint32_t port = i % 2 == 0 ? rpc::kSupervisorPort : rpc::kForwardPort;
       if (directly) {
-        refused += DialGuest(layout_, boot, port, absl::Now() + absl::Seconds(3)).ok() ? 0 : 1;
+        refused += dialer.Dial(layout_, boot, port, absl::Now() + absl::Seconds(3)).ok() ? 0 : 1;
       } else {
         const auto fd = machine_->Dial(port);
         EXPECT_TRUE(fd.ok()) << "dial " << i << ": " << fd.status();

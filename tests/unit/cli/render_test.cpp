@@ -138,6 +138,10 @@ TEST(Machine, ShowsFacts) {
   EXPECT_THAT(text, StartsWith("The machine is ready\n"));
   EXPECT_THAT(text, HasSubstr("native: no KVM here"));
   EXPECT_THAT(text, HasSubstr("1.0 GB of 4.0 GB free"));
+  EXPECT_THAT(text, Not(HasSubstr("recoveries")));
+  EXPECT_THAT(
+      RenderMachine(Json::parse(R"({"recoveries":2,"recoveryCause":"it \u001bdied"})"), false),
+      HasSubstr("2, last because it \\x1bdied"));
   EXPECT_THAT(RenderMachine(Json::object(), false), HasSubstr("unknown state"));
 }
 

@@ -126,6 +126,7 @@ TEST_F(MachineTest, ADeadMachineIsBroughtBack) {
   ASSERT_TRUE(machine().EnsureReady().ok());
   backend_->Set(PowerState::kOff).IgnoreError();
   EXPECT_TRUE(Eventually([&] { return machine().status().recoveries == 1; }));
+  EXPECT_EQ(machine().status().recovery_cause, "the machine died");
   EXPECT_TRUE(machine().EnsureReady().ok());
   EXPECT_EQ(backend_->Count(&ScriptedMachine::starts), 2);
 }
@@ -134,6 +135,7 @@ TEST_F(MachineTest, AHungMachineIsForcedDownAndBroughtBack) {
   ASSERT_TRUE(machine().EnsureReady().ok());
   backend_->Answer(false);
   EXPECT_TRUE(Eventually([&] { return machine().status().recoveries == 1; }));
+  EXPECT_NE(machine().status().recovery_cause.find("heartbeats"), std::string::npos);
   EXPECT_TRUE(Becomes(MachineState::kReady));
   EXPECT_EQ(backend_->Count(&ScriptedMachine::forced), 1);
 }

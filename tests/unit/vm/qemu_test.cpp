@@ -14,6 +14,7 @@
 #include "../supervisor/golden.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
 #include "base/unix_socket.h"
@@ -153,18 +154,47 @@ TEST_F(QemuTest, TheVsockDeviceIsAskedForThePort) {
                        Say(host, "SSH-2.0\n");
                      }});
   const Boot boot;
-  const auto stream = DialGuest(layout_, boot, rpc::kSupervisorPort, Soon());
+  const auto stream = Dialer().Dial(layout_, boot, rpc::kSupervisorPort, Soon());
   ASSERT_TRUE(stream.ok()) << stream.status();
   std::string first(25, '\0');
   EXPECT_EQ(::recv(stream->get(), first.data(), first.size(), MSG_WAITALL), 25);
   EXPECT_EQ(first, "what the guest says first");
   const auto status = [&] {
-    return DialGuest(layout_, boot, rpc::kForwardPort, absl::Now() + kShort).status();
+    return Dialer().Dial(layout_, boot, rpc::kForwardPort, absl::Now() + kShort).status();
   };
   EXPECT_TRUE(absl::IsUnavailable(status())) << "nobody listens in the guest";
   EXPECT_TRUE(absl::IsDeadlineExceeded(status())) << "the guest hangs";
   EXPECT_TRUE(absl::IsInternal(status()));
-  EXPECT_TRUE(absl::IsInvalidArgument(DialGuest(layout_, boot, 22, Soon()).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(Dialer().Dial(layout_, boot, 22, Soon()).status()));
+}
+
+// The real device does not survive it: see qemu_machine_test.cpp.
+TEST_F(QemuTest, WhoWaitsInVainHangsUpOnNoVsockDeviceButLeavesTheConnectionToTheNext) {
+  absl::Notification accepts, ends;
+  const Peer device(layout_.vsock(), {[&](const UniqueFd& host) {
+                                        EXPECT_EQ(ReadLineBy(host, 64, Soon()).value(),
+                                                  "CONNECT 1024");
+                                        accepts.WaitForNotification();
+                                        Say(host, "OK 1073741824\nhello\n");
+                                      },
+                                      [&](const UniqueFd&) { ends.WaitForNotification(); },
+                                      [](const UniqueFd& host) { Say(host, "OK 1073741825\n"); }});
+  Dialer dialer;
+  const auto dial = [&](absl::Time deadline) {
+    return dialer.Dial(layout_, Boot(), rpc::kSupervisorPort, deadline);
+  };
+  EXPECT_TRUE(absl::IsDeadlineExceeded(dial(absl::Now() + kShort).status()));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(dial(absl::Now() + kShort).status()));
+  accepts.Notify();
+  const auto accepted = dial(Soon());
+  ASSERT_TRUE(accepted.ok()) << accepted.status();
+  EXPECT_EQ(ReadLineBy(*accepted, 64, Soon()).value(), "hello");
+
+  EXPECT_TRUE(absl::IsDeadlineExceeded(dial(absl::Now() + kShort).status()));
+  ends.Notify();
+  const auto next = dial(Soon());
+  EXPECT_TRUE(next.ok()) << "the connection of a device that ended is in the way: "
+                         << next.status();
 }
 
 TEST_F(QemuTest, ASerialPortBeginsAnewWhateverItSaidBefore) {
@@ -181,7 +211,7 @@ TEST_F(QemuTest, ASerialPortBeginsAnewWhateverItSaidBefore) {
                                     }});
   const Boot boot{.transport = Transport::kSerial, .secret = "s"};
   for (int i = 0; i < 2; ++i) {
-    const auto stream = DialGuest(layout_, boot, rpc::kSupervisorPort, Soon());
+    const auto stream = Dialer().Dial(layout_, boot, rpc::kSupervisorPort, Soon());
     ASSERT_TRUE(stream.ok()) << stream.status();
     char text[4] = "";
     EXPECT_EQ(::recv(stream->get(), text, 3, MSG_WAITALL), 3);
