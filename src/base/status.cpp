@@ -88,6 +88,15 @@ absl::Status WithLog(absl::Status status, const std::vector<std::string>& lines)
   return WithPayload(std::move(status), kLogUrl, absl::StrJoin(lines, "\n"));
 }
 
+absl::Status AddAdvice(absl::Status status, absl::string_view advice) {
+  const std::string first = AdviceOf(status);
+  if (!status.ok()) {
+    status.SetPayload(kAdviceUrl,
+                      absl::Cord(absl::StrCat(first, first.empty() ? "" : "; ", advice)));
+  }
+  return status;
+}
+
 absl::Status Annotate(const absl::Status& status, absl::string_view context) {
   if (status.ok()) {
     return status;

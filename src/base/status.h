@@ -53,6 +53,9 @@ absl::Status WithAdvice(absl::Status status, absl::string_view advice);
 absl::Status WithService(absl::Status status, absl::string_view service);
 absl::Status WithLog(absl::Status status, const std::vector<std::string>& lines);
 
+// `status` with `advice` behind that which is there already; ok stays ok.
+absl::Status AddAdvice(absl::Status status, absl::string_view advice);
+
 // The same status with "context: " before its message. Payloads are kept; ok stays ok.
 absl::Status Annotate(const absl::Status& status, absl::string_view context);
 

@@ -26,12 +26,12 @@ absl::StatusOr<int> Decide(Session& session, const Invocation& invocation, bool 
   VIBE_ASSIGN_OR_RETURN(
       const Json project,
       session.Run(absl::StrCat("telling ", invocation.name, " what it may do"), request));
-  const std::string wishes =
-      absl::StrJoin(invocation.words, ", and to ", [](std::string* out, const std::string& name) {
-        absl::StrAppend(out, DescribeCapability(name));
-      });
-  session.Print(absl::StrCat(Escape(ParseProject(project).name),
-                             allowed ? " may " : " may no longer ", wishes, "\n"),
+  const std::string wishes = absl::StrJoin(invocation.words, allowed ? " and " : " or ",
+                                           [](std::string* out, const std::string& name) {
+                                             absl::StrAppend(out, DescribeCapability(name));
+                                           });
+  session.Print(absl::StrCat(Escape(ParseProject(project).name), allowed ? " may " : " may not ",
+                             wishes, "\n"),
                 project);
   return kExitOk;
 }

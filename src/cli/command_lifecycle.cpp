@@ -61,7 +61,11 @@ absl::StatusOr<int> RunRm(Session& session, const Invocation& invocation) {
   VIBE_ASSIGN_OR_RETURN(const Json found,
                         session.Run(absl::StrCat("looking for ", invocation.name), look));
   const Project project = ParseProject(found);
-  VIBE_RETURN_IF_ERROR(Confirm(session, invocation, project.name));
+  // Whoever gives the id may have another project of that name.
+  VIBE_RETURN_IF_ERROR(Confirm(session, invocation,
+                               invocation.name == project.id
+                                   ? absl::StrCat(project.name, " (", project.id, ")")
+                                   : project.name));
   // By id: what was confirmed is what is removed, whatever happened to the name meanwhile.
   const ApiRequest request =
       LongCall("DELETE",
@@ -87,7 +91,9 @@ absl::StatusOr<int> RunPs(Session& session, const Invocation& invocation) {
     VIBE_ASSIGN_OR_RETURN(const Json project,
                           session.Run(absl::StrCat("asking for ", invocation.name), request));
     session.Print(RenderProject(ParseProject(project), session.Table()),
-                  Json{{"projects", Json::array({project})}});
+                  Json{{"projects", Json::array({project})},
+                       {"diskWarning", StringAt(project, "diskWarning")}});
+    session.NoteDisk(project);
     return kExitOk;
   }
   request.target = "/v1/projects";

@@ -88,9 +88,8 @@ absl::StatusOr<int> RunOpen(Session& session, const Invocation& invocation) {
   const std::string before = StringAt(ObjectAt(inspection, "project"), "path");
   if (!before.empty() && before != StringAt(inspection, "path")) {
     session.Note(absl::StrCat("note: ", Escape(name), " was opened from ", Escape(before),
-                              " before and is now brought up to date from ",
-                              Escape(StringAt(inspection, "path")),
-                              "; with --name it becomes a project of its own"));
+                              " before; this opens it from ", Escape(StringAt(inspection, "path")),
+                              ", with another --name it would be a project of its own"));
   }
   VIBE_ASSIGN_OR_RETURN(const Json project,
                         session.Run(absl::StrCat("opening ", name.empty() ? invocation.path : name),

@@ -2,7 +2,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "base/shell.h"
 #include "base/status.h"
+#include "base/utf8.h"
+#include "cli/capabilities.h"
 #include "cli/commands.h"
 #include "cli/long_call.h"
 #include "cli/project.h"
@@ -11,6 +14,13 @@
 
 namespace vibe::cli {
 namespace {
+
+// JSON cannot carry anything else.
+absl::Status CheckUtf8(const char* what, const std::string& text) {
+  return ValidUtf8(text) == text
+             ? absl::OkStatus()
+             : absl::InvalidArgumentError(absl::StrCat(what, " is not UTF-8: ", Escape(text)));
+}
 
 absl::StatusOr<Json> ParseLabels(const std::vector<std::string>& words) {
   Json labels = Json::object();
@@ -21,14 +31,52 @@ absl::StatusOr<Json> ParseLabels(const std::vector<std::string>& words) {
                             absl::StrCat("the label \"", Escape(word), "\" has no key and value")),
                         "write it as --label KEY=VALUE");
     }
-    labels[word.substr(0, equals)] = word.substr(equals + 1);
+    VIBE_RETURN_IF_ERROR(CheckUtf8("the label", word));
+    const std::string key = word.substr(0, equals);
+    if (labels.contains(key)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the label ", Escape(key), " is given two values"));
+    }
+    labels[key] = word.substr(equals + 1);
   }
   return labels;
+}
+
+std::string Command(absl::string_view verb, const std::string& name) {
+  return absl::StrCat("vibe ", verb, " ", Escape(name));
+}
+
+// A folder may hold another version than the copy is of, such as after a restore of an older one:
+// to open it would bring the copy to that version.
+std::string HowToStart(Session& session, const std::string& original, const Project& copy) {
+  const auto inspection =
+      session.Run(absl::StrCat("looking at ", copy.path),
+                  LongCall("POST", "/v1/inspect", Json{{"path", copy.path}, {"name", copy.name}}));
+  const Json app = inspection.ok() ? ObjectAt(*inspection, "app") : Json();
+  if (StringAt(app, "id") == copy.app_id && StringAt(app, "version") == copy.version) {
+    return absl::StrCat("To start it: vibe open ", Escape(ShellQuoted(copy.path)), " --name ",
+                        Escape(copy.name), "\n");
+  }
+  ApiRequest look;
+  look.target = ProjectTarget(original);
+  const auto first = session.Run(absl::StrCat("asking for ", original), look);
+  std::string allowed;
+  for (const std::string& capability : CapabilityNames()) {
+    if (first.ok() && BoolAt(ObjectAt(*first, "decisions"), capability.c_str())) {
+      absl::StrAppend(&allowed, " ", capability);
+    }
+  }
+  return absl::StrCat(
+      Escape(copy.path), " no longer holds version ", Escape(copy.version),
+      "; to start the copy as it is: ",
+      allowed.empty() ? "" : absl::StrCat(Command("grant", copy.name), allowed, " && "),
+      Command("start", copy.name), "\n");
 }
 
 }  // namespace
 
 absl::StatusOr<int> RunSave(Session& session, const Invocation& invocation) {
+  VIBE_RETURN_IF_ERROR(CheckUtf8("the message", invocation.message));
   VIBE_ASSIGN_OR_RETURN(Json labels, ParseLabels(invocation.labels));
   Json body{{"message", invocation.message},
             {"labels", std::move(labels)},
@@ -77,11 +125,19 @@ absl::StatusOr<int> RunRestore(Session& session, const Invocation& invocation) {
     absl::StrAppend(&text, "It is version ", Escape(project.version), " again, in the place of ",
                     Escape(replaced), "\n");
   }
+  if (project.status == "stopped") {
+    absl::StrAppend(&text, "To start it: ", Command("start", project.name), "\n");
+  }
   if (!safety.empty()) {
     absl::StrAppend(&text, "To go back: vibe restore ", Escape(project.name), " ", Escape(safety),
                     "\n");
   }
   session.Print(text, answer);
+  for (const Json& warning : ArrayAt(answer, "warnings")) {
+    if (warning.is_string()) {
+      session.Note(absl::StrCat("warning: ", Escape(warning.get<std::string>())));
+    }
+  }
   return kExitOk;
 }
 
@@ -96,24 +152,23 @@ absl::StatusOr<int> RunDuplicate(Session& session, const Invocation& invocation)
                   LongCall("POST", ProjectTarget(invocation.name, "/duplicate"), std::move(body))));
   const Project project = ParseProject(answer);
   session.Print(absl::StrCat(Escape(project.name), " is a copy of ", Escape(invocation.name),
-                             "; nothing is allowed to it yet\nTo start it: vibe open ",
-                             Escape(project.path), " --name ", Escape(project.name), "\n"),
+                             "; nothing is allowed to it yet\n",
+                             session.json() ? "" : HowToStart(session, invocation.name, project)),
                 answer);
   return kExitOk;
 }
 
 absl::StatusOr<int> RunSnapshotRm(Session& session, const Invocation& invocation) {
-  VIBE_RETURN_IF_ERROR(
-      session
-          .Run(absl::StrCat("removing a snapshot of ", invocation.name),
-               LongCall(
-                   "DELETE",
+  VIBE_ASSIGN_OR_RETURN(
+      const Json answer,
+      session.Run(
+          absl::StrCat("removing a snapshot of ", invocation.name),
+          LongCall("DELETE",
                    ProjectTarget(invocation.name,
                                  absl::StrCat("/snapshots/", PercentEncode(invocation.snapshot))),
-                   std::nullopt))
-          .status());
-  session.Print(absl::StrCat("snapshot ", Escape(invocation.snapshot), " is removed\n"),
-                Json{{"removed", invocation.snapshot}});
+                   std::nullopt)));
+  session.Print(absl::StrCat("snapshot ", Escape(StringAt(answer, "removed")), " is removed\n"),
+                answer);
   return kExitOk;
 }
 

@@ -125,9 +125,9 @@ CommandText Grant() {
 CommandText Revoke() {
   return {"revoke",
           "take back what a project was allowed",
-          "Takes back what a project was allowed. It holds at once: without network, connections "
-          "to the internet that are open end too; without exposePorts, its address is gone. The "
-          "services run on.",
+          "Takes back what a project was allowed. It holds at once: without network, nothing goes "
+          "to the internet any more, on connections that are open neither, and each of those ends "
+          "with its next packet; without exposePorts, its address is gone. The services run on.",
           {ProjectName(), Capability()},
           {},
           {{"vibe revoke notes network", "cut it off from the internet"},
@@ -208,7 +208,9 @@ CommandText Rm() {
       "Stops a project and removes it: its containers, its network and, unless --keep-data is "
       "given, its data. Asks first on a terminal; without one --yes is needed. The app's own "
       "folder "
-      "is not touched.",
+      "is not touched.\n\n"
+      "Also removes what `vibe doctor` calls a stray project: one that the machine has and this "
+      "computer no record of.",
       {ProjectName(), Flag({"-y", "--yes"}, "do not ask"),
        Flag({"--keep-data"}, "keep the data; opening the app under the same name finds it again")},
       {},
@@ -217,11 +219,12 @@ CommandText Rm() {
 }
 
 OptionText SnapshotId() {
-  return Argument("ID", "the snapshot's id, or as much of it as names only one");
+  return Argument("ID", "the snapshot's id, or at least four characters that only one begins with");
 }
 
 CommandText Save() {
-  OptionText label = Value({"--label"}, "KEY=VALUE", "a label; may be given several times");
+  OptionText label =
+      Value({"--label"}, "KEY=VALUE", "a label; may be given several times, each key once");
   label.repeated = true;
   return {"save",
           "take a snapshot of a project's data",
@@ -265,16 +268,18 @@ CommandText Restore() {
 }
 
 CommandText Duplicate() {
-  return {"duplicate",
-          "make a new project with a copy of another's data",
-          "Makes a project NEW of the same app with a copy of the data, at once and without "
-          "taking space until one of the two changes. It has addresses of its own; neither "
-          "secrets nor what was allowed to the first are copied. Opening it asks, and starts it.",
-          {ProjectName(), Argument("NEW", "the name of the new project"),
-           Value({"--from"}, "ID", "the data of this snapshot; without it, of now")},
-          {},
-          {{"vibe duplicate notes trial", "a copy to try things with"},
-           {"vibe duplicate notes march --from 4f1c", "as it was in a snapshot"}}};
+  return {
+      "duplicate",
+      "make a new project with a copy of another's data",
+      "Makes a project NEW of the same app with a copy of the data, at once and without "
+      "taking space until one of the two changes. It has addresses of its own; neither "
+      "secrets nor what was allowed to the first are copied. Opening it asks, and starts it.\n\n"
+      "One that is interrupted leaves a whole copy or none.",
+      {ProjectName(), Argument("NEW", "the name of the new project"),
+       Value({"--from"}, "ID", "the data of this snapshot; without it, of now")},
+      {},
+      {{"vibe duplicate notes trial", "a copy to try things with"},
+       {"vibe duplicate notes march --from 4f1c", "as it was in a snapshot"}}};
 }
 
 CommandText Snapshot() {

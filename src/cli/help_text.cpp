@@ -99,7 +99,7 @@ std::string UsageOf(const CommandText& command, const std::string& path) {
     if (option.positional) {
       const std::string word = absl::StrCat(option.names.front(), option.repeated ? "..." : "");
       // Options of the command that is run must not be taken for vibe's.
-      const bool dashes = option.repeated && option.required;
+      const bool dashes = option.repeated && option.required && command.name == "exec";
       absl::StrAppend(&usage, dashes ? " --" : "", " ",
                       option.required ? word : absl::StrCat("[", word, "]"));
     }

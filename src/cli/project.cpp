@@ -116,6 +116,9 @@ std::string DescribeProject(const Project& project) {
       }
     }
   }
+  if (!project.message.empty()) {
+    absl::StrAppend(&out, "\n", Escape(project.message));
+  }
   return out;
 }
 

@@ -48,7 +48,7 @@ struct Project {
 Project ParseProject(const Json& json);
 
 // "notes is running at http://notes.localhost:4711 (also http://localhost:4711)", and a line for
-// each further port.
+// each further port, and for what is wrong with it.
 std::string DescribeProject(const Project& project);
 
 struct TableStyle {

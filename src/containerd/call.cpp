@@ -74,8 +74,9 @@ absl::Status ToStatus(const grpc::Status& status, absl::string_view call) {
   if (absl::StrContains(status.error_message(), "no space left on device") ||
       absl::StrContains(status.error_message(), "disk quota exceeded")) {
     return WithAdvice(Error(absl::StatusCode::kResourceExhausted, Reason::kDiskLow, message),
-                      "the machine's disk is full: remove projects that you no longer need with "
-                      "`vibe rm`, or free space on this computer, and try again");
+                      "the machine's disk is full: remove snapshots with `vibe snapshot rm` or "
+                      "projects with `vibe rm`. When not even that is possible, give the machine a "
+                      "larger \"disk\" in machine.json and run `vibe machine restart`");
   }
   // What containerd says when it notices the end of the call's time before gRPC does.
   if (status.error_code() == grpc::StatusCode::UNKNOWN &&

@@ -37,7 +37,7 @@ struct Daemon::Parts {
             [this](bool tell) { return CheckDecisions(*library, supervisor, tell); }),
         machine(std::make_unique<vm::Machine>(
             std::move(options.backend.machine), [this] { return network.Probe(); },
-            vm::Machine::Options())),
+            options.machine)),
         ports([this] { return machine->Dial(rpc::kForwardPort); }),
         projects({*library, *machine, supervisor, ports}),
         reset({*library, *machine, supervisor, ports, projects, home}),

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "vm/backends.h"
+#include "vm/machine.h"
 
 namespace vibe::host {
 
@@ -16,6 +17,7 @@ class Daemon {
     std::filesystem::path home;  // prepared and locked by the caller
     std::string version;
     vm::Backend backend;
+    vm::Machine::Options machine = {};
   };
 
   // Loads the library, finds a machine that runs, and serves the API. Returns at once; the

@@ -123,16 +123,21 @@ std::vector<HealthCheck> Doctor::CheckSupervisor(Cancellation& cancel) const {
   checks.push_back(CheckClock(*health, asked, absl::Now()));
   if (const auto projects = supervisor_.ListProjects(cancel); projects.ok()) {
     std::vector<std::string> strays;
+    std::vector<std::string> removals;
     for (const v1::Project& project : *projects) {
-      if (!library_.Find(project.id()).ok()) {
+      if (!library_.Knows(project.id())) {
         strays.push_back(project.name());
+        // Under its name another one may be known.
+        removals.push_back(absl::StrCat(
+            "`vibe rm ", library_.Find(project.name()).ok() ? project.id() : project.name(), "`"));
       }
     }
     if (!strays.empty()) {
-      checks.push_back({"stray projects", CheckStatus::kWarning,
-                        absl::StrCat("the machine has projects that the library does not: ",
-                                     absl::StrJoin(strays, ", ")),
-                        "they take space until the machine's data is removed"});
+      checks.push_back(
+          {"stray projects", CheckStatus::kWarning,
+           absl::StrCat("the machine has projects that the library does not: ",
+                        absl::StrJoin(strays, ", ")),
+           absl::StrCat("if nobody needs their data, remove it: ", absl::StrJoin(removals, ", "))});
     }
   }
   return checks;

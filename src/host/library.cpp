@@ -42,6 +42,7 @@ absl::StatusOr<std::unique_ptr<Library>> Library::Load(fs::path directory) {
     VIBE_RETURN_IF_ERROR(RemoveUnfinished(it->path()));
     absl::StatusOr<ProjectRecord> record = LoadOne(it->path());
     if (!record.ok()) {
+      library->broken_ids_.insert(it->path().filename().string());
       library->broken_.push_back(
           absl::StrCat((it->path() / kFileName).string(), ": ", record.status().message()));
       continue;
@@ -138,6 +139,11 @@ absl::Status Library::Clear() {
     records_.erase(records_.begin());
   }
   return SyncDirectory(directory_);
+}
+
+bool Library::Knows(absl::string_view id) const {
+  const absl::MutexLock lock(&mutex_);
+  return records_.count(std::string(id)) > 0 || broken_ids_.count(id) > 0;
 }
 
 size_t Library::CountKept() const {

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,9 @@ class Library {
   absl::Status Remove(const std::string& id);
   // Forgets all, removed ones whose data was kept too. A file that could not be loaded stays.
   absl::Status Clear();
+  // Whether there is a record of that id: of a removed project whose data was kept, and one that
+  // could not be loaded, too.
+  bool Knows(absl::string_view id) const;
   // How many were removed with their data kept.
   size_t CountKept() const;
 
@@ -48,6 +52,7 @@ class Library {
 
   const std::filesystem::path directory_;
   std::vector<std::string> broken_;  // set by Load only
+  std::set<std::string, std::less<>> broken_ids_;
   mutable absl::Mutex mutex_;
   std::map<std::string, ProjectRecord> records_ ABSL_GUARDED_BY(mutex_);  // by id
 };

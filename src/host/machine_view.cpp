@@ -37,6 +37,7 @@ nlohmann::json MachineJson(const vm::Machine& machine, const std::string& reason
   }
   if (disk) {
     json["disk"] = {{"totalBytes", disk->total_bytes()}, {"freeBytes", disk->free_bytes()}};
+    json["diskWarning"] = disk->disk_warning();  // of the same instant
   }
   return json;
 }

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "base/shell.h"
 #include "base/status.h"
 
 namespace vibe::host {
@@ -32,8 +33,20 @@ std::optional<uint16_t> ParsePort(absl::string_view text, uint32_t least) {
   return static_cast<uint16_t>(number);
 }
 
+std::string Describe(uint16_t number, std::optional<manifest::Protocol> protocol) {
+  return absl::StrCat(number, protocol == manifest::Protocol::kUdp ? "/udp" : "");
+}
+
 std::string Describe(const RecordedPort& port) {
-  return absl::StrCat(port.container_port, port.protocol == manifest::Protocol::kUdp ? "/udp" : "");
+  return Describe(port.container_port, port.protocol);
+}
+
+// "web:0", with the port when the service exposes several.
+std::string ChoiceOf(const RecordedService& service, const RecordedPort& port, uint16_t host_port) {
+  const auto exposed = std::count_if(service.ports.begin(), service.ports.end(),
+                                     [](const RecordedPort& any) { return any.exposed; });
+  return absl::StrCat(service.name, ":", host_port, exposed > 1 ? ":" : "",
+                      exposed > 1 ? Describe(port) : "");
 }
 
 bool Fits(const PortChoice& choice, const RecordedPort& port) {
@@ -67,28 +80,37 @@ absl::StatusOr<RecordedPort*> PortOf(const PortChoice& choice, ProjectRecord& re
               "the service ", choice.service, " exposes the ports ", absl::StrJoin(exposed, ", "))),
           absl::StrCat("say which one: ", choice.service, ":", choice.host_port, ":", exposed[0]));
     }
+    if (exposed.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the service ", choice.service, " exposes no port"));
+    }
     const std::string wanted =
-        choice.container_port ? absl::StrCat(" ", *choice.container_port) : "";
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the service ", choice.service, " exposes no such port", wanted,
-        exposed.empty() ? "" : absl::StrCat("; it exposes ", absl::StrJoin(exposed, ", "))));
+        choice.container_port ? absl::StrCat(" ", Describe(*choice.container_port, choice.protocol))
+                              : "";
+    return absl::InvalidArgumentError(absl::StrCat("the service ", choice.service,
+                                                   " exposes no such port", wanted, "; it exposes ",
+                                                   absl::StrJoin(exposed, ", ")));
   }
   return WithAdvice(Error(absl::StatusCode::kNotFound, Reason::kNotFound,
                           absl::StrCat("there is no service called ", choice.service)),
                     absl::StrCat("the services are ", absl::StrJoin(names, ", ")));
 }
 
-// The service of `record` that has the host port, other than `self`; empty: none.
-std::string HolderIn(const ProjectRecord& record, const RecordedPort& wanted,
-                     const RecordedPort* self) {
+struct Holder {
+  const RecordedService* service = nullptr;  // null: nobody
+  const RecordedPort* port = nullptr;
+};
+
+// Who in `record` has the host port, other than `self`.
+Holder HolderIn(const ProjectRecord& record, const RecordedPort& wanted, const RecordedPort* self) {
   for (const RecordedService& service : record.services) {
     for (const RecordedPort& port : service.ports) {
       if (&port != self && port.host_port == wanted.host_port && port.protocol == wanted.protocol) {
-        return service.name;
+        return {&service, &port};
       }
     }
   }
-  return "";
+  return {};
 }
 
 absl::Status CheckFree(const RecordedPort& wanted, const std::vector<ProjectRecord>& projects,
@@ -96,22 +118,25 @@ absl::Status CheckFree(const RecordedPort& wanted, const std::vector<ProjectReco
   if (wanted.host_port == 0) {
     return absl::OkStatus();
   }
-  const auto taken = [&](absl::string_view project, absl::string_view service,
+  const auto taken = [&](absl::string_view project, const Holder& holder,
                          absl::string_view advice) {
     return WithAdvice(Error(absl::StatusCode::kFailedPrecondition, Reason::kPortConflict,
-                            absl::StrCat("port ", wanted.host_port, " of this computer belongs to ",
-                                         service, " of the project ", project)),
+                            absl::StrCat("port ", Describe(wanted.host_port, wanted.protocol),
+                                         " of this computer belongs to ", holder.service->name,
+                                         " of the project ", project)),
                       advice);
   };
-  if (const std::string service = HolderIn(record, wanted, &wanted); !service.empty()) {
-    return taken(record.name, service, "choose another port for one of the two");
+  if (const Holder holder = HolderIn(record, wanted, &wanted); holder.service != nullptr) {
+    return taken(record.name, holder, "choose another port for one of the two");
   }
   for (const ProjectRecord& other : projects) {
-    const std::string service = other.id == record.id ? "" : HolderIn(other, wanted, nullptr);
-    if (!service.empty()) {
-      return taken(other.name, service,
-                   absl::StrCat("choose another port, or give it up first: `vibe open ", other.path,
-                                " --name ", other.name, " --port ", service, ":0`"));
+    const Holder holder = other.id == record.id ? Holder() : HolderIn(other, wanted, nullptr);
+    if (holder.service != nullptr) {
+      const std::string giving_up =
+          absl::StrCat(", or give it up first: `vibe open ", ShellQuoted(other.path), " --name ",
+                       other.name, " --port ", ChoiceOf(*holder.service, *holder.port, 0), "`");
+      return taken(other.name, holder,
+                   absl::StrCat("choose another port", other.path.empty() ? "" : giving_up));
     }
   }
   return absl::OkStatus();
@@ -151,6 +176,10 @@ absl::Status ApplyPortChoices(const std::vector<PortChoice>& choices,
   std::vector<const RecordedPort*> chosen;
   for (const PortChoice& choice : choices) {
     VIBE_ASSIGN_OR_RETURN(RecordedPort * port, PortOf(choice, record));
+    if (std::find(chosen.begin(), chosen.end(), port) != chosen.end()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("two ports are chosen for ", Describe(*port), " of ", choice.service));
+    }
     port->host_port = choice.host_port;
     chosen.push_back(port);
   }

@@ -25,7 +25,8 @@ struct PortChoice {
 
 absl::StatusOr<PortChoice> ParsePortChoice(absl::string_view text);
 
-// Writes the choices into the project's services. An error names what does not fit: a service that
+// Writes the choices into the project's services. To the advice belongs the path of a project that
+// has a port, unless it is empty. An error names what does not fit: a service that
 // is not there, a port that is not exposed, one of several that was not named, or, as
 // PORT_CONFLICT, a host port that another of `projects`, or of this one, has.
 absl::Status ApplyPortChoices(const std::vector<PortChoice>& choices,

@@ -37,6 +37,11 @@ const char* Suffix(relay::Protocol protocol) {
   return protocol == relay::Protocol::kUdp ? "/udp" : "";
 }
 
+std::string Choosing(const ForwardedPort& port) {
+  return absl::StrCat("`vibe open PATH --port ", port.service, ":PORT:", port.container_port,
+                      Suffix(port.protocol), "`");
+}
+
 absl::Status Conflict(const ForwardedPort& port, uint16_t host_port, int error) {
   const std::string what = absl::StrCat("port ", host_port, Suffix(port.protocol),
                                         " of this computer, which is to lead to port ",
@@ -45,10 +50,7 @@ absl::Status Conflict(const ForwardedPort& port, uint16_t host_port, int error) 
     return WithService(
         WithAdvice(Error(absl::StatusCode::kFailedPrecondition, Reason::kPortConflict,
                          absl::StrCat(what, "is for programs of root only")),
-                   absl::StrCat("choose one from ", kFirstUnprivileged,
-                                " on: `vibe open PATH "
-                                "--port ",
-                                port.service, ":PORT`")),
+                   absl::StrCat("choose one from ", kFirstUnprivileged, " on: ", Choosing(port))),
         port.service);
   }
   if (error != EADDRINUSE && error != EACCES) {
@@ -59,9 +61,7 @@ absl::Status Conflict(const ForwardedPort& port, uint16_t host_port, int error) 
       WithAdvice(
           Error(absl::StatusCode::kFailedPrecondition, Reason::kPortConflict,
                 absl::StrCat(what, "is taken by ", owner.empty() ? "another program" : owner)),
-          absl::StrCat("end that program and start the project again, or choose another "
-                       "port: `vibe open PATH --port ",
-                       port.service, ":PORT`")),
+          absl::StrCat("end that program and try again, or choose another port: ", Choosing(port))),
       port.service);
 }
 
@@ -178,6 +178,27 @@ absl::Status PortForwarder::Reserve(const std::string& project_id,
   std::for_each(unwanted, old.end(), [](const Impl::Held& held) { held.listener->End(); });
   old.erase(unwanted, old.end());
   std::move(taken.begin(), taken.end(), std::back_inserter(old));
+  return absl::OkStatus();
+}
+
+absl::Status PortForwarder::Check(const std::string& project_id,
+                                  const std::vector<ForwardedPort>& ports) const {
+  const absl::MutexLock lock(&impl_->mutex);
+  const auto found = impl_->projects.find(project_id);
+  for (const ForwardedPort& wanted : ports) {
+    const auto is_held = [&](const Impl::Held& held) {
+      return SamePort(held.port, wanted) && held.port.host_port == wanted.host_port;
+    };
+    if (wanted.host_port == 0 ||
+        (found != impl_->projects.end() &&
+         std::any_of(found->second.begin(), found->second.end(), is_held))) {
+      continue;
+    }
+    PortSockets sockets;
+    if (const int error = BindPort(wanted.host_port, wanted.protocol, sockets); error != 0) {
+      return Conflict(wanted, wanted.host_port, error);
+    }
+  }
   return absl::OkStatus();
 }
 

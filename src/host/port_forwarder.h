@@ -49,6 +49,8 @@ class PortForwarder {
   // then the project holds what it held before.
   absl::Status Reserve(const std::string& project_id, std::vector<ForwardedPort>& ports,
                        const std::set<uint16_t>& avoid);
+  // Whether Reserve can have the host ports of `ports` that are not 0 now. Changes nothing.
+  absl::Status Check(const std::string& project_id, const std::vector<ForwardedPort>& ports) const;
   // Lets connections in on all that the project holds. Opening twice is harmless.
   absl::Status Open(const std::string& project_id);
   // Lets go of the project's ports. Connections that are there go on until the service ends them.

@@ -78,8 +78,10 @@ absl::StatusOr<Projects::Json> Projects::Decide(const std::string& ref, const De
   VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
   VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record.name, "grant", cancel));
   VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
-  // An app whose folder is gone can be refused things, and allowed what it asked for at last.
-  if (const auto app = AppFolder::Open(record.path); app.ok()) {
+  // An app whose folder is gone, or holds another version, can be refused things, and allowed what
+  // it asked for at last.
+  if (const auto app = AppFolder::Open(record.path);
+      app.ok() && app->manifest().version == record.app_version) {
     VIBE_RETURN_IF_ERROR(CheckAskedFor(app->manifest(), decisions));
   }
   record.decisions = Merge(record.decisions, decisions);

@@ -183,11 +183,29 @@ absl::Status Projects::RemoveLocked(ProjectRecord record, bool keep_data,
 
 absl::Status Projects::Remove(const std::string& ref, bool keep_data, const ProgressSink& progress,
                               Cancellation& cancel) {
-  VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
+  absl::StatusOr<ProjectRecord> record = world_.library.Find(ref);
+  if (!record.ok()) {
+    const std::optional<v1::Project> stray = FindStray(ref, cancel);
+    return stray ? RemoveStray(*stray, keep_data, progress, cancel) : record.status();
+  }
   VIBE_ASSIGN_OR_RETURN(const auto held,
-                        Lock(record.name, "rm", cancel, ProjectLocks::Priority::kEnding));
-  VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
-  return RemoveLocked(record, keep_data, progress, cancel);
+                        Lock(record->name, "rm", cancel, ProjectLocks::Priority::kEnding));
+  VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record->id));
+  return RemoveLocked(*record, keep_data, progress, cancel);
+}
+
+// Nothing of it is recorded, and nothing has to be: until it is gone, it can be removed again.
+absl::Status Projects::RemoveStray(const v1::Project& stray, bool keep_data,
+                                   const ProgressSink& progress, Cancellation& cancel) {
+  if (keep_data) {
+    return WithAdvice(absl::FailedPreconditionError(absl::StrCat("this computer has no record of ",
+                                                                 stray.name(), ", only its data")),
+                      "leave it as it is, or remove it without --keep-data");
+  }
+  VIBE_ASSIGN_OR_RETURN(const auto held,
+                        Lock(stray.name(), "rm", cancel, ProjectLocks::Priority::kEnding));
+  progress({.phase = "stop", .service = "", .item = "", .done = 0, .total = 0, .unit = ""});
+  return world_.supervisor.DeleteProject(stray.id(), /*delete_data=*/true, cancel);
 }
 
 // ---- in the background

@@ -40,6 +40,12 @@ absl::Status BadName(const std::string& name) {
       "use up to 63 lower-case letters, digits and hyphens, not beginning with a hyphen");
 }
 
+absl::Status Taken(const std::string& name) {
+  return WithAdvice(Error(absl::StatusCode::kAlreadyExists, Reason::kConflict,
+                          absl::StrCat("there is a project ", name, " already")),
+                    "choose another name");
+}
+
 }  // namespace
 
 json SnapshotJson(const v1::Snapshot& snapshot) {
@@ -71,12 +77,14 @@ json SnapshotJson(const v1::Snapshot& snapshot) {
 
 absl::StatusOr<std::string> ResolveSnapshotId(absl::string_view text,
                                               const std::vector<v1::Snapshot>& snapshots) {
-  if (IsUuid(text)) {
-    return std::string(text);
+  if (text.size() < kShortestPrefix) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", text, "\" is too short for a snapshot: give ", kShortestPrefix,
+                     " characters of its id at least"));
   }
   std::vector<std::string> found;
   for (const v1::Snapshot& snapshot : snapshots) {
-    if (text.size() >= kShortestPrefix && absl::StartsWith(snapshot.snapshot_id(), text)) {
+    if (absl::StartsWithIgnoreCase(snapshot.snapshot_id(), text)) {
       found.push_back(snapshot.snapshot_id());
     }
   }
@@ -93,10 +101,7 @@ absl::StatusOr<std::string> ResolveSnapshotId(absl::string_view text,
 
 absl::StatusOr<std::string> Projects::SnapshotId(const ProjectRecord& record,
                                                  const std::string& text, Cancellation& cancel) {
-  std::vector<v1::Snapshot> snapshots;
-  if (!IsUuid(text)) {
-    VIBE_ASSIGN_OR_RETURN(snapshots, world_.supervisor.ListSnapshots(record.id, cancel));
-  }
+  VIBE_ASSIGN_OR_RETURN(const auto snapshots, world_.supervisor.ListSnapshots(record.id, cancel));
   absl::StatusOr<std::string> id = ResolveSnapshotId(text, snapshots);
   return id.ok() ? id
                  : WithAdvice(id.status(), absl::StrCat("see `vibe snapshots ", record.name, "`"));
@@ -137,14 +142,17 @@ absl::StatusOr<Projects::Json> Projects::Save(const std::string& ref, const Save
   return saved;
 }
 
-absl::Status Projects::DeleteSnapshot(const std::string& ref, const std::string& snapshot,
-                                      const ProgressSink& progress, Cancellation& cancel) {
+absl::StatusOr<std::string> Projects::DeleteSnapshot(const std::string& ref,
+                                                     const std::string& snapshot,
+                                                     const ProgressSink& progress,
+                                                     Cancellation& cancel) {
   VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
   VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record.name, "snapshot rm", cancel));
   VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
   VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
-  VIBE_ASSIGN_OR_RETURN(const std::string id, SnapshotId(record, snapshot, cancel));
-  return world_.supervisor.DeleteSnapshot(record.id, id, cancel);
+  VIBE_ASSIGN_OR_RETURN(std::string id, SnapshotId(record, snapshot, cancel));
+  VIBE_RETURN_IF_ERROR(world_.supervisor.DeleteSnapshot(record.id, id, cancel));
+  return id;
 }
 
 absl::StatusOr<Projects::Json> Projects::Restore(const std::string& ref,
@@ -180,7 +188,8 @@ absl::StatusOr<Projects::Json> Projects::Restore(const std::string& ref,
   return Json{{"project", std::move(project)},
               {"restored", request.snapshot_id()},
               {"replacedVersion", version == record.app_version ? "" : version},
-              {"safetySnapshot", restored->safety_snapshot_id()}};
+              {"safetySnapshot", restored->safety_snapshot_id()},
+              {"warnings", restored->warnings()}};
 }
 
 // The copy is recorded as one that is to be removed until it is there: a crash leaves nothing that
@@ -193,14 +202,20 @@ absl::StatusOr<Projects::Json> Projects::Duplicate(const std::string& ref,
     return BadName(options.name);
   }
   VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
-  if (world_.library.Find(options.name).ok()) {
-    return WithAdvice(Error(absl::StatusCode::kAlreadyExists, Reason::kConflict,
-                            absl::StrCat("there is a project ", options.name, " already")),
-                      "choose another name");
+  if (const auto other = world_.library.Find(options.name);
+      other.ok() && (other->id == record.id || !IsRemoval(other->pending))) {
+    return Taken(options.name);
   }
   VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record.name, "duplicate", cancel));
   VIBE_ASSIGN_OR_RETURN(const auto held_copy, Lock(options.name, "duplicate", cancel));
   VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
+  if (const auto other = world_.library.Find(options.name); other.ok()) {
+    if (!IsRemoval(other->pending)) {
+      return Taken(options.name);
+    }
+    VIBE_RETURN_IF_ERROR(
+        RemoveLocked(*other, other->pending == Pending::kRemoveKeepingData, progress, cancel));
+  }
   VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
   v1::DuplicateProjectRequest request;
   request.set_id(record.id);
@@ -226,11 +241,12 @@ absl::StatusOr<Projects::Json> Projects::Duplicate(const std::string& ref,
   const auto live = world_.supervisor.DuplicateProject(request, Forward(progress), cancel);
   if (!live.ok()) {
     Cancellation again;
-    // A copy that the machine made all the same is removed when vibed next looks.
+    // What was cancelled may still be under way: the machine deletes it when it is over. Until that
+    // was heard, the copy is pending.
     if (world_.supervisor.DeleteProject(copy.id, /*delete_data=*/true, again).ok()) {
       VIBE_RETURN_IF_ERROR(world_.library.Remove(copy.id));
     }
-    return live.status();
+    return StrayInTheWay(live.status(), options.name);
   }
   copy.pending = Pending::kNone;
   VIBE_RETURN_IF_ERROR(world_.library.Put(copy));

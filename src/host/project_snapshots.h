@@ -13,8 +13,8 @@ namespace vibe::host {
 
 nlohmann::json SnapshotJson(const v1::Snapshot& snapshot);  // the schema Snapshot
 
-// The id that `text` means: itself when it is a whole id (whoever knows the snapshots says whether
-// it exists), else the only one that begins with it. NOT_FOUND and InvalidArgument name it.
+// The id of the only snapshot that begins with `text`, of four characters at least, in upper or
+// lower case. NOT_FOUND and InvalidArgument name it.
 absl::StatusOr<std::string> ResolveSnapshotId(absl::string_view text,
                                               const std::vector<v1::Snapshot>& snapshots);
 

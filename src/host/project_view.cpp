@@ -97,6 +97,19 @@ std::string PendingMessage(Pending pending) {
   return "";
 }
 
+// Of a copy: it may run before anybody was asked what it may do.
+std::string UnaskedMessage(const ProjectRecord& record, const v1::Project* live) {
+  const bool exposes = std::any_of(
+      record.services.begin(), record.services.end(), [](const RecordedService& service) {
+        return std::any_of(service.ports.begin(), service.ports.end(),
+                           [](const RecordedPort& port) { return port.exposed; });
+      });
+  return exposes && !record.decisions.expose_ports && live != nullptr && IsActive(*live)
+             ? absl::StrCat("it has no address: `vibe grant ", record.name,
+                            " exposePorts` gives it one")
+             : "";
+}
+
 struct Wanted {
   const char* name;
   std::optional<bool> decision;
@@ -171,6 +184,7 @@ json ProjectJson(const ProjectRecord& record, const v1::Project* live,
     }
   }
   const std::string pending = PendingMessage(record.pending);
+  const std::string trouble = pending.empty() ? message : pending;
   return {{"id", record.id},
           {"name", record.name},
           {"appId", record.app_id},
@@ -180,7 +194,7 @@ json ProjectJson(const ProjectRecord& record, const v1::Project* live,
           {"url", UrlOf(record, "localhost")},
           {"namedUrl", UrlOf(record, absl::StrCat(record.name, ".localhost"))},
           {"path", record.path},
-          {"message", pending.empty() ? message : pending},
+          {"message", trouble.empty() ? UnaskedMessage(record, live) : trouble},
           {"services", services},
           {"decisions",
            {{"network", DecisionJson(record.decisions.network)},

@@ -1,5 +1,6 @@
 #include "host/projects.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -50,6 +51,27 @@ absl::Status CheckSecrets(const manifest::Manifest& manifest) {
     }
   }
   return absl::OkStatus();
+}
+
+// Whether the folder that it was opened from last still holds the version that it is.
+bool FolderHolds(const ProjectRecord& record) {
+  const auto app = AppFolder::Open(record.path);
+  return app.ok() && app->manifest().id == record.app_id &&
+         app->manifest().version == record.app_version;
+}
+
+std::vector<ForwardedPort> ExposedPorts(const ProjectRecord& record) {
+  std::vector<ForwardedPort> ports;
+  for (const RecordedService& service : record.services) {
+    for (const RecordedPort& port : service.ports) {
+      if (port.exposed) {
+        ports.push_back({service.name, port.container_port, port.host_port,
+                         port.protocol == manifest::Protocol::kUdp ? relay::Protocol::kUdp
+                                                                   : relay::Protocol::kTcp});
+      }
+    }
+  }
+  return ports;
 }
 
 // The service that `name` means: it may be left out when there is one only.
@@ -164,8 +186,22 @@ Projects::Json Projects::List(Cancellation& cancel) {
 }
 
 absl::StatusOr<Projects::Json> Projects::Get(const std::string& ref, Cancellation& cancel) {
-  VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, world_.library.Find(ref));
-  return View(record, AskMachine(cancel));
+  const absl::StatusOr<ProjectRecord> record = world_.library.Find(ref);
+  if (record.ok()) {
+    return View(*record, AskMachine(cancel));
+  }
+  const std::optional<v1::Project> stray = FindStray(ref, cancel);
+  if (!stray) {
+    return record.status();
+  }
+  ProjectRecord shown;
+  shown.id = stray->id();
+  shown.name = stray->name();
+  shown.app_id = stray->app_id();
+  shown.app_version = stray->app_version();
+  return View(shown, &*stray,
+              absl::StrCat("this computer has no record of it; `vibe rm ", ref,
+                           "` removes it with its data"));
 }
 
 absl::StatusOr<Projects::Json> Projects::Inspect(const std::string& path, const std::string& name,
@@ -219,8 +255,51 @@ absl::StatusOr<std::optional<v1::Project>> Projects::FindLive(const std::string&
   return std::optional<v1::Project>(*std::move(live));
 }
 
-// The record to open: an earlier one of the same app, or a new one, which is in the library
-// afterwards.
+std::optional<v1::Project> Projects::FindStray(absl::string_view ref, Cancellation& cancel) {
+  if (!MachineIsUp()) {
+    return std::nullopt;
+  }
+  const auto projects = world_.supervisor.ListProjects(cancel);
+  if (projects.ok()) {
+    for (const v1::Project& project : *projects) {
+      if ((project.id() == ref || project.name() == ref) && !world_.library.Knows(project.id())) {
+        return project;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+absl::Status Projects::StrayInTheWay(absl::Status status, const std::string& name) {
+  return absl::IsAlreadyExists(status)
+             ? WithAdvice(std::move(status),
+                          absl::StrCat("the machine has it, but this computer no record of it: "
+                                       "choose another name, or remove it with its data: `vibe rm ",
+                                       name, "`"))
+             : status;
+}
+
+absl::Status Projects::WithWayBack(absl::Status failed, const v1::Project& before) {
+  Cancellation again;
+  const auto snapshots = world_.supervisor.ListSnapshots(before.id(), again);
+  if (absl::IsCancelled(failed) || !snapshots.ok()) {
+    return failed;
+  }
+  const auto newest =
+      std::find_if(snapshots->begin(), snapshots->end(), [&](const v1::Snapshot& snapshot) {
+        return snapshot.reason() == "before-upgrade" &&
+               snapshot.app_version() == before.app_version();
+      });
+  return newest == snapshots->end()
+             ? failed
+             : AddAdvice(
+                   std::move(failed),
+                   absl::StrCat("a snapshot was taken before: to go back to version ",
+                                before.app_version(), ", `vibe restore ", before.name(), " ",
+                                newest->snapshot_id(), "`, then `vibe start ", before.name(), "`"));
+}
+
+// The record to open: an earlier one of the same app, or a new one.
 absl::StatusOr<ProjectRecord> Projects::PrepareOpen(const AppFolder& app, const std::string& name,
                                                     const Decisions& decisions,
                                                     const ProgressSink& progress,
@@ -255,7 +334,6 @@ absl::StatusOr<ProjectRecord> Projects::PrepareOpen(const AppFolder& app, const 
   record.decisions = decisions;
   record.services =
       MergeServices(manifest, known ? known->services : std::vector<RecordedService>());
-  VIBE_RETURN_IF_ERROR(world_.library.Put(record));
   return record;
 }
 
@@ -293,6 +371,23 @@ absl::StatusOr<v1::Project> Projects::Bring(const AppFolder& app, const ProjectR
   return world_.supervisor.EnsureProject(request, cancel);
 }
 
+absl::Status Projects::CheckPortChoices(const std::vector<PortChoice>& choices,
+                                        ProjectRecord& record) const {
+  if (choices.empty()) {
+    return absl::OkStatus();
+  }
+  std::vector<ProjectRecord> others = world_.library.All();
+  for (ProjectRecord& other : others) {
+    if (!FolderHolds(other)) {
+      other.path.clear();  // to open it would give the project another version
+    }
+  }
+  VIBE_RETURN_IF_ERROR(ApplyPortChoices(choices, others, record));
+  return record.decisions.expose_ports.value_or(false)
+             ? world_.ports.Check(record.id, ExposedPorts(record))
+             : absl::OkStatus();
+}
+
 absl::StatusOr<Projects::Json> Projects::Open(const OpenRequest& request,
                                               const ProgressSink& progress, Cancellation& cancel) {
   VIBE_ASSIGN_OR_RETURN(AppFolder app, AppFolder::Open(request.path));
@@ -305,21 +400,36 @@ absl::StatusOr<Projects::Json> Projects::Open(const OpenRequest& request,
   VIBE_ASSIGN_OR_RETURN(ProjectRecord record,
                         PrepareOpen(app, name, request.decisions, progress, cancel));
   record.services = MergeServices(app.manifest(), record.services);
-  VIBE_RETURN_IF_ERROR(ApplyPortChoices(request.ports, world_.library.All(), record));
+  VIBE_RETURN_IF_ERROR(CheckPortChoices(request.ports, record));
   VIBE_RETURN_IF_ERROR(CheckSecrets(app.manifest()));
+  const auto known = world_.library.FindForOpen(name, app.manifest().id);
+  const bool is_new = !known || known->removed;
+  if (is_new) {
+    VIBE_RETURN_IF_ERROR(world_.library.Put(record));
+  }
   VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
   VIBE_ASSIGN_OR_RETURN(const std::optional<v1::Project> before, FindLive(record.id, cancel));
-  VIBE_ASSIGN_OR_RETURN(const v1::Project after, Bring(app, record, progress, cancel));
+  const absl::StatusOr<v1::Project> after = Bring(app, record, progress, cancel);
+  if (is_new && absl::IsAlreadyExists(after.status())) {
+    VIBE_RETURN_IF_ERROR(known ? world_.library.Put(*known) : world_.library.Remove(record.id));
+  }
+  VIBE_RETURN_IF_ERROR(StrayInTheWay(after.status(), name));
   record.app_version = app.manifest().version;
   record.path = app.root().string();
   record.pending = Pending::kNone;
   VIBE_RETURN_IF_ERROR(world_.library.Put(record));
   // What runs still runs as it was started; a change of the app reaches it by a restart only.
-  if (before && IsActive(*before) && before->opened() && !after.opened()) {
-    VIBE_RETURN_IF_ERROR(StopLocked(record, std::nullopt, progress, cancel).status());
+  absl::Status stopped;
+  if (before && IsActive(*before) && before->opened() && !after->opened()) {
+    stopped = StopLocked(record, std::nullopt, progress, cancel).status();
   }
-  VIBE_ASSIGN_OR_RETURN(Json opened, StartLocked(record, progress, cancel));
-  opened["diskWarning"] = DiskWarning();
+  absl::StatusOr<Json> opened = stopped.ok() ? StartLocked(record, progress, cancel) : stopped;
+  if (!opened.ok()) {
+    return before && before->app_version() != after->app_version()
+               ? WithWayBack(opened.status(), *before)
+               : opened.status();
+  }
+  (*opened)["diskWarning"] = DiskWarning();
   return opened;
 }
 

@@ -79,6 +79,8 @@ class Projects {
   absl::StatusOr<Json> Inspect(const std::string& path, const std::string& name,
                                Cancellation& cancel);  // the schema Inspection
   Json List(Cancellation& cancel);                     // an array
+  // Get and Remove know a project of the machine too that is not in the library, which lists none
+  // of those: a crash of an earlier build may have left it.
   absl::StatusOr<Json> Get(const std::string& ref, Cancellation& cancel);
 
   absl::StatusOr<Json> Open(const OpenRequest& request, const ProgressSink& progress,
@@ -102,8 +104,9 @@ class Projects {
   absl::StatusOr<Json> Snapshots(const std::string& ref, Cancellation& cancel);
   absl::StatusOr<Json> Save(const std::string& ref, const SaveOptions& options,
                             const ProgressSink& progress, Cancellation& cancel);
-  absl::Status DeleteSnapshot(const std::string& ref, const std::string& snapshot,
-                              const ProgressSink& progress, Cancellation& cancel);
+  // The id of the one that is removed.
+  absl::StatusOr<std::string> DeleteSnapshot(const std::string& ref, const std::string& snapshot,
+                                             const ProgressSink& progress, Cancellation& cancel);
   absl::StatusOr<Json> Restore(const std::string& ref, const RestoreOptions& options,
                                const ProgressSink& progress, Cancellation& cancel);
   absl::StatusOr<Json> Duplicate(const std::string& ref, const DuplicateOptions& options,
@@ -154,6 +157,10 @@ class Projects {
       const std::string& name, const char* operation, Cancellation& cancel,
       ProjectLocks::Priority priority = ProjectLocks::Priority::kUser);
   absl::StatusOr<std::optional<v1::Project>> FindLive(const std::string& id, Cancellation& cancel);
+  // The project of the machine with that id or name that the library has no record of; nullopt:
+  // none, or the machine does not run.
+  std::optional<v1::Project> FindStray(absl::string_view ref, Cancellation& cancel);
+  // Not in the library yet when it is a new one.
   absl::StatusOr<ProjectRecord> PrepareOpen(const AppFolder& app, const std::string& name,
                                             const Decisions& decisions,
                                             const ProgressSink& progress, Cancellation& cancel);
@@ -167,14 +174,23 @@ class Projects {
                                   const ProgressSink& progress, Cancellation& cancel);
   absl::Status RemoveLocked(ProjectRecord record, bool keep_data, const ProgressSink& progress,
                             Cancellation& cancel);
+  absl::Status RemoveStray(const v1::Project& stray, bool keep_data, const ProgressSink& progress,
+                           Cancellation& cancel);
+  // Those that the user chose, of this project: nothing is changed when one cannot be had.
+  absl::Status CheckPortChoices(const std::vector<PortChoice>& choices,
+                                ProjectRecord& record) const;
   absl::Status ReservePorts(ProjectRecord& record, const v1::Project& live);
   void MatchPorts(const ProjectRecord& record, const v1::Project& live);
   // The machine may have another version of the app than was opened last: a restore brings it back.
   absl::Status FollowVersion(ProjectRecord& record, const v1::Project& live);
+  // `failed` with how to go back to the version that `before` has, which another has replaced.
+  absl::Status WithWayBack(absl::Status failed, const v1::Project& before);
   absl::Status FinishPending(const ProjectRecord& record, Cancellation& cancel);
   absl::StatusOr<std::string> SnapshotId(const ProjectRecord& record, const std::string& text,
                                          Cancellation& cancel);
   void SetProblem(const std::string& id, const std::string& message);
+  // With the advice when it says that the machine has another project of that name.
+  static absl::Status StrayInTheWay(absl::Status status, const std::string& name);
 
   const World world_;
   ProjectLocks locks_;  // by name

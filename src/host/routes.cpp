@@ -103,7 +103,9 @@ std::vector<Route> ProjectRoutes(Projects& projects) {
       Document("GET", "/v1/projects/{ref}",
                [&projects](ApiCall& call) -> absl::StatusOr<json> {
                  VIBE_RETURN_IF_ERROR(Bare(call));
-                 return projects.Get(call.path["ref"], call.cancel);
+                 VIBE_ASSIGN_OR_RETURN(json project, projects.Get(call.path["ref"], call.cancel));
+                 project["diskWarning"] = projects.DiskWarning();
+                 return project;
                }),
       Document("POST", "/v1/projects/{ref}/decisions",
                [&projects](ApiCall& call) -> absl::StatusOr<json> {

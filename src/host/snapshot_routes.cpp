@@ -45,9 +45,11 @@ std::vector<Route> SnapshotRoutes(Projects& projects) {
       Stream("DELETE", "/v1/projects/{ref}/snapshots/{snapshot}",
              [&projects](ApiCall& call, const ProgressSink& progress) -> absl::StatusOr<json> {
                VIBE_RETURN_IF_ERROR(Bare(call));
-               VIBE_RETURN_IF_ERROR(projects.DeleteSnapshot(call.path["ref"], call.path["snapshot"],
-                                                            progress, call.cancel));
-               return json::object();
+               VIBE_ASSIGN_OR_RETURN(
+                   const std::string id,
+                   projects.DeleteSnapshot(call.path["ref"], call.path["snapshot"], progress,
+                                           call.cancel));
+               return json{{"removed", id}};
              }),
       Stream("POST", "/v1/projects/{ref}/restore",
              [&projects](ApiCall& call, const ProgressSink& progress) -> absl::StatusOr<json> {

@@ -23,6 +23,7 @@
 #include "base/unique_fd.h"
 #include "init/blank.h"
 #include "init/log_pipe.h"
+#include "state/disk_reserve.h"
 
 namespace vibe::init {
 namespace fs = std::filesystem;
@@ -161,7 +162,15 @@ absl::Status MountDataFileSystem(const std::string& device, const fs::path& targ
     }
     Say(absl::StrCat("data disk ", device, " was blank: formatted, ", size >> 20, " MiB"));
   }
-  return Grow(target, size);
+  VIBE_RETURN_IF_ERROR(Grow(target, size));
+  // Before anybody writes: containerd and the supervisor could not start on a full disk.
+  if (const absl::StatusOr<bool> room = state::HasWorkingRoom(target); room.ok() && !*room) {
+    const absl::StatusOr<bool> yielded = state::YieldReserve(target);
+    Say(absl::StrCat(
+        "the data disk is full; of its reserve ",
+        yielded.ok() && *yielded ? "a part was given up for the start" : "nothing is left"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace vibe::init

@@ -23,8 +23,10 @@ constexpr size_t kNameBytes = 8;
 absl::Status VerifyContent(const UsableSnapshot& snapshot, const std::stop_token& stop) {
   const std::string& id = snapshot.metadata.snapshot_id;
   if (!snapshot.metadata.complete) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the digest of snapshot ", id, " is not computed yet"));
+    return WithAdvice(absl::FailedPreconditionError(
+                          absl::StrCat("the digest of snapshot ", id, " is not computed yet")),
+                      "it is computed in the background: wait until `vibe snapshots` shows the "
+                      "snapshot's size, and try again");
   }
   VIBE_ASSIGN_OR_RETURN(const StateDigest digest, DigestState(snapshot.state.get(), stop));
   if (digest.digest == snapshot.metadata.state_digest) {
@@ -153,6 +155,15 @@ class Target {
 };
 
 }  // namespace
+
+absl::Status SnapshotStore::Verify(const std::string& id, std::stop_token stop) const {
+  VIBE_ASSIGN_OR_RETURN(const UsableSnapshot snapshot, project_->directory.Load(id));
+  return WithReason(VerifyContent(snapshot, stop), Reason::kRestoreFailed);
+}
+
+std::filesystem::path SnapshotStore::StatePath(const std::string& id) const {
+  return project_->directory.path() / kSnapshots / id / kState;
+}
 
 absl::Status SnapshotStore::Restore(const RestoreRequest& request) {
   const ProjectDirectory& directory = project_->directory;

@@ -143,6 +143,10 @@ absl::Status WithPause(const QuiesceHooks& hooks, const std::function<absl::Stat
   return status;
 }
 
+absl::Status SnapshotStore::CheckRequest(const SaveRequest& request) const {
+  return CheckMetadata(Requested(request, project_->directory.project_id()));
+}
+
 absl::StatusOr<SnapshotMetadata> SnapshotStore::Save(const SaveRequest& request) {
   const ProjectDirectory& directory = project_->directory;
   SnapshotMetadata metadata = Requested(request, directory.project_id());

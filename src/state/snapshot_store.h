@@ -108,8 +108,7 @@ struct CompleteRequest {
 
 struct RestoreRequest {
   std::string snapshot_id = {};
-  bool verify =
-      false;  // every byte's digest first; FailedPrecondition until the snapshot is complete
+  bool verify = false;        // as Verify, first
   std::stop_token stop = {};  // looked at while verifying and preparing only
   // Changes the clone before it becomes `current` (loading a dump into a newer Postgres); its error
   // undoes the restore. May be empty.
@@ -149,6 +148,8 @@ class SnapshotStore {
   // and checks are not known before Complete. SAVE_FAILED, naming it, when there is a subvolume
   // inside `current`: a snapshot would silently be without it.
   absl::StatusOr<SnapshotMetadata> Save(const SaveRequest& request);
+  // What Save would refuse of the request itself, before anything is done for it.
+  absl::Status CheckRequest(const SaveRequest& request) const;
 
   // Reads the snapshot (no lock is held), computes digests, checks its SQLite databases on a clone,
   // takes in the dumps, and completes its metadata. May be called again after a crash; a complete
@@ -158,6 +159,12 @@ class SnapshotStore {
   absl::StatusOr<std::vector<ListedSnapshot>> List();  // newest first
   absl::StatusOr<SnapshotMetadata> Get(const std::string& id);
   absl::Status Delete(const std::string& id);
+
+  // Compares every byte with the snapshot's digest. SNAPSHOT_MISMATCH; FailedPrecondition until the
+  // snapshot is complete.
+  absl::Status Verify(const std::string& id, std::stop_token stop = {}) const;
+  // The root of the snapshot's read-only state. It may be deleted at any time.
+  std::filesystem::path StatePath(const std::string& id) const;
 
   // Puts a clone of the snapshot in the place of `current`, in one step. The services must be
   // stopped. An error leaves the old `current`. RESTORE_FAILED, SNAPSHOT_MISMATCH.

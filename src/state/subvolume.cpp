@@ -15,7 +15,9 @@
 #include <memory>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "base/file.h"
 #include "base/status.h"
 
 namespace vibe::state {
@@ -138,6 +140,19 @@ absl::StatusOr<std::vector<NestedSubvolume>> AllNested(int fd, uint64_t id) {
   }
 }
 
+// What was written to files and has no place on the disk yet: statfs takes it for free until the
+// pages are written out, half a minute later. 0 where the kernel does not tell.
+uint64_t PromisedBytes(int fd) {
+  btrfs_ioctl_fs_info_args info = {};
+  if (::ioctl(fd, BTRFS_IOC_FS_INFO, &info) != 0) {
+    return 0;
+  }
+  const absl::StatusOr<std::string> text = ReadFile(
+      absl::StrCat("/sys/fs/btrfs/", UuidText(info.fsid), "/allocation/data/bytes_may_use"), 4096);
+  uint64_t bytes = 0;
+  return text.ok() && absl::SimpleAtoi(*text, &bytes) ? bytes : 0;
+}
+
 }  // namespace
 
 absl::StatusOr<bool> IsSubvolume(int directory, absl::string_view name) {
@@ -254,6 +269,11 @@ absl::Status CommitFilesystem(int fd) {
   return absl::OkStatus();
 }
 
+absl::Status CommitAndFree(int fd) {
+  return ::ioctl(fd, BTRFS_IOC_SYNC, nullptr) == 0 ? absl::OkStatus()
+                                                   : ErrnoError(errno, "free removed subvolumes");
+}
+
 absl::Status ExchangeNames(int directory_a, absl::string_view a, int directory_b,
                            absl::string_view b) {
   VIBE_RETURN_IF_ERROR(CheckName(a));
@@ -300,6 +320,7 @@ absl::StatusOr<FilesystemSpace> GetFilesystemSpace(int fd) {
     }
   }
   space.unallocated = space.total - std::min(space.total, allocated);
+  space.available -= std::min(space.available, PromisedBytes(fd));
   return space;
 }
 

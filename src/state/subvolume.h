@@ -69,12 +69,17 @@ absl::StatusOr<std::vector<NestedSubvolume>> ListNestedSubvolumes(int subvolume,
 // All that was written to the file system of `fd` before the call is on the disk after it.
 absl::Status CommitFilesystem(int fd);
 
+// The same, and the kernel begins to free what removed subvolumes took, for which it else takes its
+// time: up to half a minute.
+absl::Status CommitAndFree(int fd);
+
 // Swaps two names in one step: after a crash both are as before or both are swapped. Either may be
 // a subvolume. Call CommitFilesystem to make it last.
 absl::Status ExchangeNames(int directory_a, absl::string_view a, int directory_b,
                            absl::string_view b);
 
-// Bytes. `available` is what a program can still write, as statfs tells it; on btrfs metadata has
+// Bytes. `available` is what a program can still write: what statfs tells, without what waits in
+// memory for its place on the disk. On btrfs metadata has
 // block groups of its own, which can be full while data has room.
 struct FilesystemSpace {
   uint64_t total = 0;

@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
+#include "state/disk_reserve.h"
 
 namespace vibe::supervisor {
 namespace {
@@ -28,7 +29,7 @@ constexpr uint64_t kLeastLowMetadata = 24 * kMiB;
 constexpr char kHostAdvice[] = "Free space on this computer";
 constexpr char kDiskAdvice[] =
     "Remove snapshots with `vibe snapshot rm`, or projects that you no longer need with `vibe rm`; "
-    "or give the machine a larger disk in machine.json";
+    "or give the machine a larger \"disk\" in machine.json";
 
 std::string Size(uint64_t bytes) {
   return bytes < 1024 * kMiB ? absl::StrFormat("%d MiB", bytes / kMiB)
@@ -48,6 +49,9 @@ absl::StatusOr<Room> Measure(const std::filesystem::path& data, const std::files
     return ErrnoError(errno, "open the data disk");
   }
   VIBE_ASSIGN_OR_RETURN(room.disk, state::GetFilesystemSpace(fd.get()));
+  // What is given up for a moment is for nothing else.
+  VIBE_ASSIGN_OR_RETURN(const uint64_t missing, state::MissingReserve(data));
+  room.disk.available -= std::min(room.disk.available, missing);
   struct statvfs info {};
   if (!host.empty() && ::statvfs(host.c_str(), &info) == 0) {
     room.host = uint64_t{info.f_bavail} * info.f_frsize;
@@ -72,11 +76,15 @@ SpaceLevel LevelOf(const state::FilesystemSpace& space, uint64_t host_available)
 }
 
 SpaceReport ReportOf(const state::FilesystemSpace& space, uint64_t host_available) {
-  SpaceReport report{.level = LevelOf(space, host_available), .warning = ""};
+  SpaceReport report{.level = LevelOf(space, host_available),
+                     .total = space.total,
+                     .available = space.available,
+                     .on_host = host_available < space.available,
+                     .warning = ""};
   if (report.level == SpaceLevel::kPlenty) {
     return report;
   }
-  const bool on_host = host_available < space.available;
+  const bool on_host = report.on_host;
   std::string left =
       on_host ? absl::StrCat("this computer's disk is nearly full: ", Size(host_available), " left")
               : absl::StrCat("the machine's disk is nearly full: ", Size(space.available),
@@ -99,25 +107,33 @@ absl::StatusOr<SpaceReport> MeasureSpace(const std::filesystem::path& data,
   return ReportOf(room.disk, room.host);
 }
 
-absl::Status CheckSpace(const std::filesystem::path& data, const std::filesystem::path& host) {
+absl::Status CheckSpace(const std::filesystem::path& data, const std::filesystem::path& host,
+                        uint64_t needed) {
   VIBE_ASSIGN_OR_RETURN(Room room, Measure(data, host));
-  if (LevelOf(room.disk, room.host) == SpaceLevel::kFull) {
+  const auto full = [&] {
+    state::FilesystemSpace after = room.disk;
+    after.available -= std::min(after.available, needed);
+    return LevelOf(after, room.host - std::min(room.host, needed)) == SpaceLevel::kFull;
+  };
+  if (full()) {
     // What was deleted just now is free when the file system has committed.
     const UniqueFd fd(::open(data.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     VIBE_RETURN_IF_ERROR(state::CommitFilesystem(fd.get()));
     VIBE_ASSIGN_OR_RETURN(room, Measure(data, host));
   }
-  if (LevelOf(room.disk, room.host) != SpaceLevel::kFull) {
+  if (!full()) {
     return absl::OkStatus();
   }
   const bool on_host = room.host < room.disk.available;
   return WithAdvice(
-      Error(absl::StatusCode::kResourceExhausted, Reason::kDiskLow,
-            absl::StrFormat("%s is almost full: %d MiB are free, and %d MiB for the file system's "
-                            "own records",
-                            on_host ? "this computer's disk" : "the machine's disk",
-                            std::min(room.disk.available, room.host) / kMiB,
-                            room.disk.MetadataAvailable() / kMiB)),
+      Error(
+          absl::StatusCode::kResourceExhausted, Reason::kDiskLow,
+          absl::StrFormat(
+              "%s is almost full: %d MiB are free, and %d MiB for the file system's "
+              "own records%s",
+              on_host ? "this computer's disk" : "the machine's disk",
+              std::min(room.disk.available, room.host) / kMiB, room.disk.MetadataAvailable() / kMiB,
+              needed < kMiB ? "" : absl::StrFormat("; this needs %d MiB", needed / kMiB))),
       on_host ? kHostAdvice : kDiskAdvice);
 }
 

@@ -18,11 +18,15 @@ enum class SpaceLevel { kPlenty, kLow, kFull };
 SpaceLevel LevelOf(const state::FilesystemSpace& space, uint64_t host_available);
 
 // DISK_LOW, with what to delete, when the file system of `data` is full as above. `host`: a folder
-// on the file system that holds the disk's file; empty when that is not known here.
-absl::Status CheckSpace(const std::filesystem::path& data, const std::filesystem::path& host);
+// on the file system that holds the disk's file; empty when that is not known here. `needed`: bytes
+// that will be taken, after which it is not to be full.
+absl::Status CheckSpace(const std::filesystem::path& data, const std::filesystem::path& host,
+                        uint64_t needed = 0);
 
 struct SpaceReport {
   SpaceLevel level = SpaceLevel::kPlenty;
+  uint64_t total = 0, available = 0;  // bytes, of the data disk
+  bool on_host = false;               // it is the host's disk that has less
   std::string warning;  // what is left, what is refused and what to delete; empty with kPlenty
 };
 SpaceReport ReportOf(const state::FilesystemSpace& space, uint64_t host_available);

@@ -83,6 +83,7 @@ class ExecCall : public grpc::ServerBidiReactor<v1::ExecRequest, v1::ExecRespons
     const v1::ExecRequest::Start start = request_.start();
     VIBE_ASSIGN_OR_RETURN(const Supervisor::RunningContainer target,
                           supervisor_.FindRunning(start.id(), start.service()));
+    supervisor_.working_room().Make();  // it may be what removes the app's files
     const auto session =
         std::make_shared<ExecSession>(ExecTarget{.containerd = supervisor_.containerd(),
                                                  .ns = target.ns,

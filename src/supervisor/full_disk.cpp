@@ -11,8 +11,10 @@ namespace vibe::supervisor {
 namespace {
 
 constexpr char kAdvice[] =
-    "the machine's disk is full: remove projects that you no longer need with `vibe rm`, or free "
-    "space on this computer, and try again";
+    "the machine's disk is full: remove snapshots with `vibe snapshot rm` or projects with `vibe "
+    "rm`. When not even that is possible, give the machine a larger \"disk\" in machine.json and "
+    "run "
+    "`vibe machine restart`";
 
 // A native machine whose disk's file could take no more ends, and runs again by itself when there
 // is room; qemu's guest waits for room and sees no error. What is left is a disk that fails, after

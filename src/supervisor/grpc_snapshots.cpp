@@ -33,6 +33,7 @@ grpc::Status GrpcService::RestoreSnapshot(grpc::ServerContext* context,
   v1::RestoreSnapshotResponse response;
   *response.mutable_project() = std::move(restored->project);
   response.set_safety_snapshot_id(restored->safety_snapshot_id);
+  *response.mutable_warnings() = {restored->warnings.begin(), restored->warnings.end()};
   return answers.Finish(response);
 }
 

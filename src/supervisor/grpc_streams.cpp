@@ -138,8 +138,12 @@ grpc::Status GrpcService::ImportPackage(
   v1::ImportPackageResponse response;
   supervisor_.packages().Pin(*digest);  // until EnsureProject names it
   const bool known = supervisor_.packages().Has(*digest);
+  uint64_t total = 0;
+  for (const v1::PackageFile& file : request.index().files()) {
+    total += file.size();
+  }
   if (!known) {
-    if (const absl::Status space = supervisor_.CheckSpace(); !space.ok()) {
+    if (const absl::Status space = supervisor_.CheckSpace(total); !space.ok()) {
       return rpc::ToGrpc(space);
     }
   }
@@ -148,10 +152,7 @@ grpc::Status GrpcService::ImportPackage(
   if (!known) {
     auto import = supervisor_.packages().Import(request.index());
     absl::Status status = import.status();
-    uint64_t done = 0, total = 0;
-    for (const v1::PackageFile& file : request.index().files()) {
-      total += file.size();
-    }
+    uint64_t done = 0;
     while (status.ok() && stream->Read(&request)) {
       if (!request.has_chunk() || request.chunk().size() > kMaxChunkBytes) {
         status = absl::InvalidArgumentError("after the index come chunks of up to 1 MiB");

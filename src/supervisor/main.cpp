@@ -19,8 +19,10 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
+#include "rpc/status.h"
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
+#include "state/disk_reserve.h"
 #include "state/sqlite_files.h"
 #include "supervisor/door.h"
 #include "supervisor/forward_server.h"
@@ -88,6 +90,35 @@ void RaiseOpenFiles() {
   }
 }
 
+// Answers for a supervisor that cannot open its database on a full disk: a machine that starts is
+// asked whether it is well, and the user hears why it is not.
+class FullDisk final : public v1::Supervisor::Service {
+ public:
+  explicit FullDisk(absl::Status why) : why_(std::move(why)) {}
+  grpc::Status Health(grpc::ServerContext*, const v1::HealthRequest*,
+                      v1::HealthResponse*) override {
+    return rpc::ToGrpc(why_);
+  }
+
+ private:
+  const absl::Status why_;
+};
+
+// Returns with what it was told, when somebody may have made room; the next supervisor tries again.
+absl::Status TellOfFullDisk(const absl::Status& why, Door& calls, const sigset_t& signals) {
+  constexpr timespec kPause{2, 0};
+  FullDisk service(
+      Annotate(WithReason(absl::ResourceExhaustedError(why.message()), Reason::kDiskLow),
+               "the machine's disk is full: give it a larger \"disk\" in machine.json "
+               "and run `vibe machine restart`"));
+  VIBE_ASSIGN_OR_RETURN(const auto server, RpcServer::Start(service, kMaxServerThreads));
+  calls.Serve([&server](UniqueFd connection) { server->Add(std::move(connection)); });
+  ::sigtimedwait(&signals, nullptr, &kPause);
+  calls.Close();
+  server->Stop(kGrace);
+  return why;
+}
+
 absl::Status Serve(Arguments arguments, const sigset_t& signals) {
   for (const std::string& range : arguments.blocked) {
     const bool ipv6 = absl::StrContains(range, ':');
@@ -98,7 +129,12 @@ absl::Status Serve(Arguments arguments, const sigset_t& signals) {
   VIBE_ASSIGN_OR_RETURN(const std::string secret, ReadMachineSecret());
   VIBE_ASSIGN_OR_RETURN(const auto calls, Door::Open(arguments.listen, secret));
   VIBE_ASSIGN_OR_RETURN(const auto forwards, Door::Open(arguments.forward, secret));
-  VIBE_ASSIGN_OR_RETURN(const auto supervisor, Supervisor::Open(std::move(arguments.supervisor)));
+  const std::filesystem::path data = arguments.supervisor.data;
+  auto opened = Supervisor::Open(std::move(arguments.supervisor));
+  if (const auto room = state::HasWorkingRoom(data); !opened.ok() && room.ok() && !*room) {
+    return TellOfFullDisk(opened.status(), *calls, signals);
+  }
+  VIBE_ASSIGN_OR_RETURN(const auto supervisor, std::move(opened));
   supervisor->Recover();
   GrpcService service(*supervisor);
   VIBE_ASSIGN_OR_RETURN(const auto server, RpcServer::Start(service, kMaxServerThreads));

@@ -190,6 +190,39 @@ absl::Status GiveFiles(const fs::path& folder, const struct stat& owner) {
   return absl::OkStatus();
 }
 
+// The major versions of the cluster and of the volume's image; both empty without a cluster that
+// somebody uses. `work` is the caller's to remove.
+struct Versions {
+  std::string has, wants;
+  bool match() const { return wants.empty() || has == wants; }
+};
+absl::StatusOr<Versions> VersionsOf(const Platform& platform, const Plan& plan,
+                                    const VolumeUser& volume_user,
+                                    const std::optional<fs::path>& cluster, const fs::path& work,
+                                    std::stop_token stop) {
+  struct stat owner {};
+  if (volume_user.service == nullptr || !cluster ||
+      ::lstat((*cluster / "PG_VERSION").c_str(), &owner) != 0) {
+    return Versions();
+  }
+  VIBE_RETURN_IF_ERROR(MakeOwned(work, owner));
+  VIBE_RETURN_IF_ERROR(RunWell(platform, MakeJob(plan, volume_user, kVersionScript, owner, work),
+                               work, "postgres --version", stop));
+  VIBE_ASSIGN_OR_RETURN(const std::string said, ReadFile(work / "version", kMaxLog));
+  VIBE_ASSIGN_OR_RETURN(const std::string has, ReadFile(*cluster / "PG_VERSION", kMaxLog));
+  return Versions{MajorOf(has), MajorOf(said)};
+}
+
+absl::Status NoDump(const Plan& plan, const std::string& volume, const Versions& versions,
+                    const absl::Status& why) {
+  return WithAdvice(
+      absl::FailedPreconditionError(absl::StrCat("the volume ", volume, " is of Postgres ",
+                                                 versions.has, ", the image has ", versions.wants,
+                                                 ", and there is no dump: ", why.message())),
+      absl::StrCat("open a version of the app that has Postgres ", versions.has,
+                   " with `vibe open FOLDER --name ", plan.project_name, "`, and restore again"));
+}
+
 }  // namespace
 
 VolumeUser FindVolumeUser(const Plan& plan, const std::string& volume) {
@@ -235,32 +268,36 @@ absl::StatusOr<fs::path> DumpPostgres(const Platform& platform, const Plan& plan
   return dump;
 }
 
+absl::Status CheckPostgresVersion(const Platform& platform, const Plan& plan,
+                                  const VolumeUser& volume_user, const fs::path& state,
+                                  const std::string& volume, const absl::Status& no_dump,
+                                  const fs::path& work) {
+  const absl::Cleanup clear = [&] { RemoveAll(work).IgnoreError(); };
+  VIBE_ASSIGN_OR_RETURN(const Versions versions,
+                        VersionsOf(platform, plan, volume_user,
+                                   FindCluster(state / "volumes" / volume, kMaxDepth), work, {}));
+  return versions.match() ? absl::OkStatus() : NoDump(plan, volume, versions, no_dump);
+}
+
 absl::Status MatchPostgresVersion(const Platform& platform, const Plan& plan,
                                   const VolumeUser& volume_user, const fs::path& state,
                                   const std::string& volume, const absl::StatusOr<fs::path>& dump,
                                   std::stop_token stop) {
   const std::optional<fs::path> cluster = FindCluster(state / "volumes" / volume, kMaxDepth);
-  struct stat owner {};
-  if (volume_user.service == nullptr || !cluster ||
-      ::lstat((*cluster / "PG_VERSION").c_str(), &owner) != 0) {
-    return absl::OkStatus();
-  }
   // In the clone, which goes when this fails.
   const fs::path work = state / ".vibe-postgres";
   const absl::Cleanup clear = [&] { RemoveAll(work).IgnoreError(); };
-  VIBE_RETURN_IF_ERROR(MakeOwned(work, owner));
-  VIBE_RETURN_IF_ERROR(RunWell(platform, MakeJob(plan, volume_user, kVersionScript, owner, work),
-                               work, "postgres --version", stop));
-  VIBE_ASSIGN_OR_RETURN(const std::string said, ReadFile(work / "version", kMaxLog));
-  VIBE_ASSIGN_OR_RETURN(const std::string has, ReadFile(*cluster / "PG_VERSION", kMaxLog));
-  const std::string wants = MajorOf(said);
-  if (wants.empty() || MajorOf(has) == wants) {
+  VIBE_ASSIGN_OR_RETURN(const Versions versions,
+                        VersionsOf(platform, plan, volume_user, cluster, work, stop));
+  if (versions.match()) {
     return absl::OkStatus();
   }
   if (!dump.ok()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the volume ", volume, " is of Postgres ", MajorOf(has), ", the image has ",
-                     wants, ", and there is no dump: ", dump.status().message()));
+    return NoDump(plan, volume, versions, dump.status());
+  }
+  struct stat owner {};
+  if (::lstat((*cluster / "PG_VERSION").c_str(), &owner) != 0) {
+    return ErrnoError(errno, "look at the cluster");
   }
   VIBE_RETURN_IF_ERROR(RemoveAll(work));
   VIBE_RETURN_IF_ERROR(MakeOwned(work, owner));

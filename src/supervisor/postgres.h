@@ -36,6 +36,13 @@ absl::StatusOr<std::filesystem::path> DumpPostgres(const Platform& platform, con
                                                    const std::string& snapshot_id,
                                                    const std::string& volume, std::stop_token stop);
 
+// What MatchPostgresVersion would refuse, of a state that may be read-only, when there is no dump:
+// `no_dump` says why. `work`: a folder to be made, and removed again, for what the image says.
+absl::Status CheckPostgresVersion(const Platform& platform, const Plan& plan,
+                                  const VolumeUser& volume_user, const std::filesystem::path& state,
+                                  const std::string& volume, const absl::Status& no_dump,
+                                  const std::filesystem::path& work);
+
 // Before a snapshot's clone becomes a project's state: when the cluster in its volume is of another
 // major version than the volume's image, it is replaced by a new one with what `dump` holds.
 // FailedPrecondition when there is no dump (its status is in the message). `state` is the clone's

@@ -79,7 +79,11 @@ absl::Status ProjectRuntime::FinishRestoreLocked(const ProgressSink& progress,
         state.status = v1::STATUS_FAILED;
         state.message = std::string(status.message());
       });
-      return WithReason(std::move(status), Reason::kStartFailed);
+      return WithAdvice(
+          WithReason(std::move(status), Reason::kStartFailed),
+          absl::StrCat("mend the hook, or do without it: `vibe restore ", plan_.project_name,
+                       " ID --skip-hooks` with the snapshot's id, then `vibe start ",
+                       plan_.project_name, "`"));
     }
   }
   // Until it is gone the hooks run again: they are told to expect that.

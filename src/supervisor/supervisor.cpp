@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -39,6 +40,7 @@ absl::Status NoProject(const std::string& id) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Supervisor>> Supervisor::Open(Options options) {
+  WorkingRoom(options.data).Make();  // an earlier one may have ended for want of it
   VIBE_RETURN_IF_ERROR(MakeDirectories(options.data / "projects"));
   VIBE_RETURN_IF_ERROR(MakeDirectories(options.run));
   VIBE_ASSIGN_OR_RETURN(auto store, ProjectStore::Open(options.data / "supervisor.db"));
@@ -52,6 +54,7 @@ Supervisor::Supervisor(Options options, std::unique_ptr<ProjectStore> store)
     : options_(std::move(options)),
       started_at_(absl::Now()),
       store_(std::move(store)),
+      working_room_(options_.data),
       packages_(options_.data / "packages"),
       containerd_({.socket_path = options_.containerd_socket, .runtime_binary = options_.runtime}),
       images_(containerd_),
@@ -244,6 +247,9 @@ absl::StatusOr<v1::Project> Supervisor::EnsureProject(const v1::EnsureProjectReq
     return Error(absl::StatusCode::kAborted, Reason::kConflict,
                  absl::StrCat("project ", request.name(), " was removed just now"));
   }
+  if (absl::IsNotFound(store_->Get(request.id()).status())) {
+    VIBE_RETURN_IF_ERROR(CheckSpace());
+  }
   if (!request.package_digest().empty()) {
     packages_.Pin(request.package_digest());  // until the record names it
     if (!packages_.Has(request.package_digest())) {
@@ -312,6 +318,12 @@ absl::Status Supervisor::EnsureImages(const ProjectRecord& record, const Plan& p
       event.set_total(static_cast<uint64_t>(pulled.total));
       event.set_unit("bytes");
       progress(event);
+      // Layers take their place compressed, and unpacked at least twice that.
+      constexpr int64_t kMost = std::numeric_limits<int64_t>::max() / 3;
+      const auto left =
+          static_cast<uint64_t>(std::clamp<int64_t>(pulled.total - pulled.done, 0, kMost));
+      const bool fetching = pulled.phase == images::PullProgress::Phase::kFetch;
+      VIBE_RETURN_IF_ERROR(CheckSpace(left * (fetching ? 3 : 2)));
       return cancelled() ? absl::CancelledError("opening was cancelled") : absl::OkStatus();
     };
     absl::Status status =
@@ -375,6 +387,9 @@ absl::StatusOr<v1::Project> Supervisor::StartProject(
                                          "not all here")),
                       "open it again with `vibe open`");
   }
+  if (!AnyRuns(RuntimeOf(id).get())) {
+    VIBE_RETURN_IF_ERROR(CheckSpace());
+  }
   VIBE_RETURN_IF_ERROR(StartLocked(*entry, record, secrets, progress, cancelled));
   return GetProject(id);
 }
@@ -421,13 +436,16 @@ absl::StatusOr<v1::Project> Supervisor::StopProject(const std::string& id, absl:
   absl::MutexLock operation(&entry->operation);
   --entry->stops;
   VIBE_ASSIGN_OR_RETURN(const ProjectRecord record, Record(id));
-  VIBE_RETURN_IF_ERROR(store_->SetWantRunning(id, false));
-  std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(id);
-  if (runtime == nullptr) {
-    VIBE_ASSIGN_OR_RETURN(runtime, MakeRuntime(*entry, record));
-  }
-  VIBE_RETURN_IF_ERROR(runtime->Stop(timeout, progress));
-  VIBE_RETURN_IF_ERROR(ForgetFirewall(id));
+  const absl::Status stopped = working_room_.Use([&]() -> absl::Status {
+    VIBE_RETURN_IF_ERROR(store_->SetWantRunning(id, false));
+    std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(id);
+    if (runtime == nullptr) {
+      VIBE_ASSIGN_OR_RETURN(runtime, MakeRuntime(*entry, record));
+    }
+    VIBE_RETURN_IF_ERROR(runtime->Stop(timeout, progress));
+    return ForgetFirewall(id);
+  });
+  VIBE_RETURN_IF_ERROR(stopped);
   RemoveUnusedPackages();  // of what ran until now, when the project has newer files
   return GetProject(id);
 }
@@ -444,12 +462,22 @@ absl::Status Supervisor::DeleteProject(const std::string& id, bool delete_data) 
     return absl::OkStatus();
   }
   VIBE_RETURN_IF_ERROR(record.status());
+  VIBE_RETURN_IF_ERROR(
+      working_room_.Use([&] { return DeleteLocked(*entry, *record, delete_data); }));
+  RemoveUnusedPackages();
+  absl::MutexLock lock(&mutex_);
+  entries_.erase(id);
+  return absl::OkStatus();
+}
+
+absl::Status Supervisor::DeleteLocked(Entry& entry, const ProjectRecord& record, bool delete_data) {
+  const std::string& id = record.id;
   VIBE_RETURN_IF_ERROR(store_->SetWantRunning(id, false));
   std::shared_ptr<ProjectRuntime> runtime = RuntimeOf(id);
-  const std::string ns = NamespaceName(record->app_id, record->id);
+  const std::string ns = NamespaceName(record.app_id, record.id);
   if (runtime == nullptr) {
     // A manifest that this version cannot read must not keep the project from being removed.
-    if (auto made = MakeRuntime(*entry, *record); made.ok()) {
+    if (auto made = MakeRuntime(entry, record); made.ok()) {
       runtime = *std::move(made);
     }
   }
@@ -460,15 +488,15 @@ absl::Status Supervisor::DeleteProject(const std::string& id, bool delete_data) 
   VIBE_RETURN_IF_ERROR(ForgetFirewall(id));
   completion_->Forget(id);
   {
-    absl::MutexLock lock(&entry->mutex);
-    entry->runtime.reset();
+    absl::MutexLock lock(&entry.mutex);
+    entry.runtime.reset();
   }
   if (runtime != nullptr) {
     runtime->Close();  // it writes the state file: that must be over before the folder goes
   }
   {
-    absl::MutexLock lock(&entry->state_mutex);
-    entry->snapshots.reset();
+    absl::MutexLock lock(&entry.state_mutex);
+    entry.snapshots.reset();
   }
   runtime.reset();
   VIBE_RETURN_IF_ERROR(RemoveAll(options_.data / "logs" / id));
@@ -476,11 +504,7 @@ absl::Status Supervisor::DeleteProject(const std::string& id, bool delete_data) 
     VIBE_RETURN_IF_ERROR(DestroyProjectState(DirectoryOf(id)));
   }
   // The record goes last: until then a crash leaves a project that can be deleted again.
-  VIBE_RETURN_IF_ERROR(store_->Delete(id));
-  RemoveUnusedPackages();
-  absl::MutexLock lock(&mutex_);
-  entries_.erase(id);
-  return absl::OkStatus();
+  return store_->Delete(id);
 }
 
 void Supervisor::RemoveUnusedPackages() {

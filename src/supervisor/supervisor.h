@@ -36,6 +36,7 @@
 #include "supervisor/service_container.h"
 #include "supervisor/snapshot_completion.h"
 #include "supervisor/thread_set.h"
+#include "supervisor/working_room.h"
 #include "vibe/v1/supervisor.pb.h"
 
 namespace vibe::supervisor {
@@ -101,7 +102,8 @@ class Supervisor {
   absl::Status DeleteSnapshot(const std::string& id, const std::string& snapshot_id);
   struct Restored {
     v1::Project project;
-    std::string safety_snapshot_id;  // empty when it was refused
+    std::string safety_snapshot_id;     // empty when it was refused
+    std::vector<std::string> warnings;  // volumes that only the snapshot or only the version has
   };
   absl::StatusOr<Restored> RestoreSnapshot(const v1::RestoreSnapshotRequest& request,
                                            const ProgressSink& progress,
@@ -141,7 +143,10 @@ class Supervisor {
   absl::StatusOr<v1::PruneImagesResponse> PruneImages();
 
   PackageStore& packages() { return packages_; }
-  absl::Status CheckSpace() const;  // DISK_LOW when nothing that takes space is to be begun
+  // DISK_LOW when nothing that takes space, and not that much for sure, is to be begun.
+  absl::Status CheckSpace(uint64_t needed = 0) const;
+  // For what frees space or ends something, and has to work on a full disk.
+  WorkingRoom& working_room() { return working_room_; }
   EventBus& events() { return events_; }
   containerd::Client& containerd() { return containerd_; }
   const std::filesystem::path& run_directory() const { return options_.run; }
@@ -217,6 +222,9 @@ class Supervisor {
   // another one when it was taken before that one was replaced.
   absl::StatusOr<ProjectRecord> RecordFor(const ProjectRecord& record,
                                           const state::SnapshotMetadata& snapshot);
+  // Whether `target` can take the snapshot, as far as that is to be known before it does.
+  absl::Status CheckRestore(const v1::RestoreSnapshotRequest& request, const ProjectRecord& target,
+                            const manifest::Manifest& manifest, state::SnapshotStore& store);
   // The record of a project whose operation is held: it has followed the state.
   absl::StatusOr<ProjectRecord> HeldRecord(const std::string& id);
   // Has the record follow a state that was restored with its version; nothing to do for any other.
@@ -232,10 +240,13 @@ class Supervisor {
                            const ProgressSink& progress, const std::function<bool()>& cancelled);
   // Of a known project whose app is about to have another version, and whose operation is held.
   absl::Status SaveBeforeUpgrade(const ProjectRecord& replaced, const std::string& new_version);
+  // Of a project whose operation is held.
+  absl::Status DeleteLocked(Entry& entry, const ProjectRecord& record, bool delete_data);
   void ForgetBrokenDuplicates();
   void AutosaveIfDue(const ProjectRecord& record, AutosaveClock& clock);
-  void KeepSaved();   // until the supervisor ends
-  void WatchSpace();  // likewise
+  void KeepSaved();           // until the supervisor ends
+  void WatchSpace();          // likewise
+  std::string DiskWarning();  // of now, unless the disk does not answer
   absl::StatusOr<std::string> ContainerdVersion();
   bool Closing();
   v1::Project View(const ProjectRecord& record);
@@ -261,6 +272,7 @@ class Supervisor {
   const Options options_;
   const absl::Time started_at_;
   const std::unique_ptr<ProjectStore> store_;
+  WorkingRoom working_room_;
   PackageStore packages_;
   containerd::Client containerd_;
   images::ImageStore images_;
@@ -276,6 +288,8 @@ class Supervisor {
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
   std::set<std::string> recovering_ ABSL_GUARDED_BY(mutex_);  // known, and not taken over yet
   std::string disk_warning_ ABSL_GUARDED_BY(mutex_);          // for the user; empty: there is room
+  uint64_t space_asked_ ABSL_GUARDED_BY(mutex_) = 0;          // how often for the warning
+  uint64_t space_measured_ ABSL_GUARDED_BY(mutex_) = 0;       // for which of those it is new enough
   absl::StatusOr<std::string> containerd_version_ ABSL_GUARDED_BY(mutex_) =
       absl::UnavailableError("not asked yet");
   absl::Duration containerd_asked_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();  // steady

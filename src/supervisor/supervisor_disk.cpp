@@ -1,5 +1,10 @@
 // The room on the data disk: watched, so that users hear of it before anything is refused.
+#include <fcntl.h>
+
+#include "absl/time/clock.h"
+#include "base/unique_fd.h"
 #include "spdlog/spdlog.h"
+#include "state/subvolume.h"
 #include "supervisor/disk_space.h"
 #include "supervisor/supervisor.h"
 
@@ -7,23 +12,53 @@ namespace vibe::supervisor {
 namespace {
 
 constexpr absl::Duration kLook = absl::Seconds(2);
+constexpr absl::Duration kMeasureLimit = absl::Milliseconds(200);
 
 }  // namespace
 
-absl::Status Supervisor::CheckSpace() const {
-  return supervisor::CheckSpace(options_.data, options_.disk_host);
+absl::Status Supervisor::CheckSpace(uint64_t needed) const {
+  return supervisor::CheckSpace(options_.data, options_.disk_host, needed);
+}
+
+std::string Supervisor::DiskWarning() {
+  absl::MutexLock lock(&mutex_);
+  const uint64_t asked = ++space_asked_;
+  const auto measured = [this, asked] {
+    mutex_.AssertReaderHeld();
+    return closing_ || space_measured_ >= asked;
+  };
+  mutex_.AwaitWithTimeout(absl::Condition(&measured), kMeasureLimit);
+  return disk_warning_;
 }
 
 // By a thread of its own: a disk that does not answer must not keep Health from it.
 void Supervisor::WatchSpace() {
-  const auto closing = [this] {
+  const auto wanted = [this] {
     mutex_.AssertReaderHeld();
-    return closing_;
+    return closing_ || space_asked_ > space_measured_;
   };
   SpaceLevel told = SpaceLevel::kPlenty;
+  absl::Time freed = absl::InfinitePast();
   while (true) {
+    uint64_t asked = 0;
+    bool recovered = false;
+    {
+      absl::MutexLock lock(&mutex_);
+      asked = space_asked_;
+      recovered = recovering_.empty();
+    }
+    if (recovered) {
+      working_room_.TakeBack(absl::Now());
+    }
     const auto report = MeasureSpace(options_.data, options_.disk_host);
+    if (report.ok() && report->level == SpaceLevel::kFull && !report->on_host &&
+        absl::Now() - freed >= kLook) {
+      freed = absl::Now();  // what was removed to make room is missed
+      const UniqueFd disk(::open(options_.data.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      state::CommitAndFree(disk.get()).IgnoreError();
+    }
     absl::MutexLock lock(&mutex_);
+    space_measured_ = asked;
     if (report.ok()) {
       disk_warning_ = report->warning;
       if (report->level != told && report->level != SpaceLevel::kPlenty) {
@@ -31,7 +66,8 @@ void Supervisor::WatchSpace() {
       }
       told = report->level;
     }
-    if (mutex_.AwaitWithTimeout(absl::Condition(&closing), kLook)) {
+    mutex_.AwaitWithTimeout(absl::Condition(&wanted), kLook);
+    if (closing_) {
       return;
     }
   }

@@ -11,6 +11,7 @@ absl::StatusOr<v1::Project> Supervisor::SetGrants(const std::string& id, const v
   absl::MutexLock operation(&entry->operation);
   VIBE_ASSIGN_OR_RETURN(ProjectRecord record, Record(id));
   record.grants = ToGrants(grants);
+  working_room_.Make();  // a full disk is no reason to go on allowing something
   VIBE_ASSIGN_OR_RETURN(record, store_->Put(record));
   VIBE_RETURN_IF_ERROR(ApplyGrants(record));
   Publish(id);

@@ -1,6 +1,5 @@
 // Images and what things take on the disk.
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 
 #include <map>
 #include <set>
@@ -9,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "base/status.h"
 #include "oci/image.h"
+#include "supervisor/disk_space.h"
 #include "supervisor/supervisor.h"
 
 namespace vibe::supervisor {
@@ -73,13 +73,7 @@ absl::StatusOr<uint64_t> StoredBytes(containerd::Client& client) {
 }  // namespace
 
 absl::StatusOr<v1::DiskUsageResponse> Supervisor::DiskUsage() {
-  struct statvfs disk {};
-  if (::statvfs(options_.data.c_str(), &disk) != 0) {
-    return ErrnoError(errno, options_.data.string());
-  }
   v1::DiskUsageResponse usage;
-  usage.set_total_bytes(uint64_t{disk.f_blocks} * disk.f_frsize);
-  usage.set_free_bytes(uint64_t{disk.f_bavail} * disk.f_frsize);
   VIBE_ASSIGN_OR_RETURN(const uint64_t images, StoredBytes(containerd_));
   usage.set_images_bytes(images);
   VIBE_ASSIGN_OR_RETURN(const std::vector<ProjectRecord> records, store_->List());
@@ -88,6 +82,10 @@ absl::StatusOr<v1::DiskUsageResponse> Supervisor::DiskUsage() {
         TreeBytes(options_.data / "projects" / record.id) +
         TreeBytes(options_.data / "logs" / record.id);
   }
+  VIBE_ASSIGN_OR_RETURN(const SpaceReport space, MeasureSpace(options_.data, options_.disk_host));
+  usage.set_total_bytes(space.total);
+  usage.set_free_bytes(space.available);
+  usage.set_disk_warning(space.warning);
   return usage;
 }
 
@@ -115,6 +113,7 @@ absl::StatusOr<v1::ListImagesResponse> Supervisor::ListImages() {
 }
 
 absl::StatusOr<v1::PruneImagesResponse> Supervisor::PruneImages() {
+  working_room_.Make();
   VIBE_ASSIGN_OR_RETURN(const uint64_t before, StoredBytes(containerd_));
   VIBE_ASSIGN_OR_RETURN(const std::vector<std::string> namespaces, containerd_.ListNamespaces());
   // After the namespaces: a project is recorded before its namespace is made.

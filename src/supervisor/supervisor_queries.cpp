@@ -158,8 +158,7 @@ v1::HealthResponse Supervisor::Health() {
   }
   *health.mutable_started_at() = ToTimestamp(started_at_);
   *health.mutable_time() = ToTimestamp(MachineTime());
-  absl::MutexLock lock(&mutex_);
-  health.set_disk_warning(disk_warning_);
+  health.set_disk_warning(DiskWarning());
   return health;
 }
 

@@ -207,6 +207,7 @@ void Supervisor::WatchContainerd() {
 }
 
 absl::Status Supervisor::Shutdown(absl::Duration timeout) {
+  working_room_.Make();
   VIBE_ASSIGN_OR_RETURN(const std::vector<ProjectRecord> records, store_->List());
   std::vector<std::thread> stops;
   absl::Mutex mutex;
@@ -216,7 +217,8 @@ absl::Status Supervisor::Shutdown(absl::Duration timeout) {
       const std::shared_ptr<Entry> entry = EntryOf(id);
       absl::MutexLock operation(&entry->operation);
       if (const auto runtime = RuntimeOf(id)) {
-        const absl::Status stopped = runtime->Stop(timeout, [](const v1::Progress&) {});
+        const absl::Status stopped =
+            working_room_.Use([&] { return runtime->Stop(timeout, [](const v1::Progress&) {}); });
         absl::MutexLock lock(&mutex);
         result.Update(stopped);
       }

@@ -37,16 +37,17 @@ bool IsOtherVersion(const ProjectRecord& a, const ProjectRecord& b) {
   return a.manifest_json != b.manifest_json || a.package_digest != b.package_digest;
 }
 
+bool HasPostRestore(const manifest::Manifest& manifest) {
+  return std::any_of(manifest.services.begin(), manifest.services.end(),
+                     [](const auto& service) { return service.hooks.post_restore.has_value(); });
+}
+
 // With it the services' postRestore hooks run after the next start. It is in the clone before that
 // becomes the state, so that no crash comes between the two.
 absl::Status MarkRestored(const std::filesystem::path& clone, const manifest::Manifest& manifest,
                           bool skip_hooks) {
   const std::filesystem::path mark = clone / kRuntime / kRestoredMark;
-  const bool wanted = !skip_hooks && std::any_of(manifest.services.begin(), manifest.services.end(),
-                                                 [](const auto& service) {
-                                                   return service.hooks.post_restore.has_value();
-                                                 });
-  if (wanted) {
+  if (!skip_hooks && HasPostRestore(manifest)) {
     VIBE_RETURN_IF_ERROR(MakeDirectories(mark.parent_path()));
     return ReplaceFile(mark, "", 0600);
   }
@@ -61,6 +62,29 @@ absl::Status MarkVersion(const std::filesystem::path& clone, const std::string& 
   }
   VIBE_RETURN_IF_ERROR(MakeDirectories(mark.parent_path()));
   return ReplaceFile(mark, snapshot_id, 0600);
+}
+
+// Data that is there and not seen, and data that was there and is not: a user takes both for a
+// loss.
+std::vector<std::string> VolumeWarnings(const state::SnapshotMetadata& snapshot,
+                                        const ProjectRecord& target,
+                                        const manifest::Manifest& manifest) {
+  const std::map<std::string, state::Consistency> volumes = VolumesOf(manifest);
+  std::vector<std::string> warnings;
+  for (const auto& [name, volume] : snapshot.volumes) {
+    const bool empty = snapshot.complete && volume.digest.empty();
+    if (volumes.count(name) == 0 && !empty) {
+      warnings.push_back(absl::StrCat("version ", target.app_version,
+                                      " of the app does not use the snapshot's volume ", name));
+    }
+  }
+  for (const auto& [name, kind] : volumes) {
+    if (snapshot.volumes.count(name) == 0) {
+      warnings.push_back(
+          absl::StrCat("the snapshot does not have the volume ", name, ": it is empty now"));
+    }
+  }
+  return warnings;
 }
 
 }  // namespace
@@ -140,6 +164,25 @@ void Supervisor::ForgetVersion(const std::string& id, const std::string& snapsho
   }
 }
 
+absl::Status Supervisor::CheckRestore(const v1::RestoreSnapshotRequest& request,
+                                      const ProjectRecord& target,
+                                      const manifest::Manifest& manifest,
+                                      state::SnapshotStore& store) {
+  if (request.verify()) {
+    VIBE_RETURN_IF_ERROR(store.Verify(request.snapshot_id()));
+  }
+  VIBE_ASSIGN_OR_RETURN(const Plan plan, PlanOf(target));
+  for (const auto& [name, kind] : VolumesOf(manifest)) {
+    const absl::Status dump = store.DumpPath(request.snapshot_id(), name).status();
+    if (kind == state::Consistency::kPostgres && !dump.ok()) {
+      VIBE_RETURN_IF_ERROR(CheckPostgresVersion(
+          platform_, plan, FindVolumeUser(plan, name), store.StatePath(request.snapshot_id()), name,
+          dump, options_.run / absl::StrCat("postgres-", request.id())));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
     const v1::RestoreSnapshotRequest& request, const ProgressSink& progress,
     const std::function<bool()>& cancelled) {
@@ -169,7 +212,15 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
     VIBE_ASSIGN_OR_RETURN(secrets, runtime->GivenSecrets(SecretNames(running)));
     VIBE_RETURN_IF_ERROR(CheckSecrets(target, secrets));
   }
+  if (const absl::Status fits = CheckRestore(request, target, manifest, *store); !fits.ok()) {
+    return WithReason(Annotate(fits, absl::StrCat("the state of ", record.name, " is as it was")),
+                      Reason::kRestoreFailed);
+  }
   Restored restored;
+  restored.warnings = VolumeWarnings(snapshot, target, manifest);
+  // Without a safety snapshot it may be what frees the disk, and has the reserve.
+  const WorkingRoom::Hold room(working_room_);
+  VIBE_RETURN_IF_ERROR(request.skip_safety_snapshot() ? working_room_.Ensure() : CheckSpace());
   if (!request.skip_safety_snapshot()) {
     SaveCall call;
     call.request.reason = state::SnapshotReason::kBeforeRestore;
@@ -183,7 +234,7 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
     restored.safety_snapshot_id = safety.snapshot_id;
   }
   if (runtime != nullptr) {
-    VIBE_RETURN_IF_ERROR(runtime->Stop(kStopLimit, progress));
+    VIBE_RETURN_IF_ERROR(working_room_.Use([&] { return runtime->Stop(kStopLimit, progress); }));
   }
   const absl::Status swapped = [&]() -> absl::Status {
     if (cancelled()) {
@@ -192,13 +243,12 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
     progress(SnapshotEvent(v1::Progress::PHASE_RESTORE, request.snapshot_id()));
     state::RestoreRequest restore;
     restore.snapshot_id = request.snapshot_id();
-    restore.verify = request.verify();
     restore.prepare = PrepareFor({.record = target,
                                   .snapshot_id = request.snapshot_id(),
                                   .skip_hooks = request.skip_hooks(),
                                   .brings_version = other_version},
                                  manifest, *store);
-    return Patiently([&] { return store->Restore(restore); });
+    return working_room_.Use([&] { return Patiently([&] { return store->Restore(restore); }); });
   }();
   if (swapped.ok()) {
     if (const absl::Status followed = FollowState(id); !followed.ok()) {
@@ -232,12 +282,12 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
     started =
         Annotate(started, absl::StrCat("snapshot ", request.snapshot_id(), " is restored, but ",
                                        record.name, " does not start with it"));
+    const char* skip = HasPostRestore(manifest) && !request.skip_hooks() ? " --skip-hooks" : "";
     return restored.safety_snapshot_id.empty()
                ? started
-               : WithAdvice(started,
-                            absl::StrCat("go back with `vibe restore ", record.name, " ",
-                                         restored.safety_snapshot_id,
-                                         " --no-safety`, then `vibe start ", record.name, "`"));
+               : AddAdvice(started, absl::StrCat("go back with `vibe restore ", record.name, " ",
+                                                 restored.safety_snapshot_id, " --no-safety", skip,
+                                                 "`, then `vibe start ", record.name, "`"));
   }
   if (other_version) {
     RemoveUnusedPackages();
@@ -256,18 +306,24 @@ absl::StatusOr<v1::Project> Supervisor::DuplicateProject(const v1::DuplicateProj
   VIBE_RETURN_IF_ERROR(CheckIdentity(request.new_id(), request.new_name()));
   VIBE_RETURN_IF_ERROR(Record(request.id()).status());
   VIBE_RETURN_IF_ERROR(AwaitRecovered(request.id(), kRecoveryPatience));
+  // Whoever gives the copy up deletes it: that waits for this call, or ends it before it begins.
+  const std::shared_ptr<Entry> copied = EntryOf(request.new_id());
+  absl::MutexLock copying(&copied->operation);
+  if (store_->Get(request.new_id()).ok() || store_->GetByName(request.new_name()).ok()) {
+    return Error(absl::StatusCode::kAlreadyExists, Reason::kConflict,
+                 absl::StrCat("there is a project ", request.new_name(), " already"));
+  }
   const std::shared_ptr<Entry> entry = EntryOf(request.id());
   absl::MutexLock operation(&entry->operation);
+  if (cancelled() || EntryOf(request.new_id()) != copied) {
+    return absl::CancelledError("the copy was cancelled");
+  }
   VIBE_ASSIGN_OR_RETURN(ProjectRecord source, HeldRecord(request.id()));
   VIBE_ASSIGN_OR_RETURN(const auto store, StateOf(request.id()));
   if (!request.snapshot_id().empty()) {
     VIBE_ASSIGN_OR_RETURN(const state::SnapshotMetadata snapshot,
                           store->Get(request.snapshot_id()));
     VIBE_ASSIGN_OR_RETURN(source, RecordFor(source, snapshot));
-  }
-  if (store_->Get(request.new_id()).ok() || store_->GetByName(request.new_name()).ok()) {
-    return Error(absl::StatusCode::kAlreadyExists, Reason::kConflict,
-                 absl::StrCat("there is a project ", request.new_name(), " already"));
   }
   VIBE_RETURN_IF_ERROR(CheckSpace());
   VIBE_ASSIGN_OR_RETURN(const manifest::Manifest manifest, ManifestOf(source));

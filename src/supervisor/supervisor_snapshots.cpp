@@ -163,6 +163,9 @@ absl::StatusOr<state::SnapshotMetadata> Supervisor::Save(const ProjectRecord& re
   VIBE_ASSIGN_OR_RETURN(const manifest::Manifest manifest, ManifestOf(record));
   VIBE_RETURN_IF_ERROR(CheckSpace());
   state::SaveRequest& request = call.request;
+  request.app_version = record.app_version;
+  request.volumes = VolumesOf(manifest);
+  VIBE_RETURN_IF_ERROR(store->CheckRequest(request));  // before any hook runs for it
   progress(SnapshotEvent(v1::Progress::PHASE_SAVE, state::SnapshotReasonName(request.reason)));
   const auto not_saved = [&](const absl::Status& why) {
     return WithReason(Annotate(why, absl::StrCat("project ", record.name, " was not saved")),
@@ -173,8 +176,6 @@ absl::StatusOr<state::SnapshotMetadata> Supervisor::Save(const ProjectRecord& re
   if (!hooks.ok()) {
     return not_saved(hooks.status());
   }
-  request.app_version = record.app_version;
-  request.volumes = VolumesOf(manifest);
   request.pre_save = hooks->took;
   request.warnings = std::move(hooks->warnings);
   request.hooks = QuiesceFor(runtime.get(), request.volumes);
@@ -334,7 +335,8 @@ absl::Status Supervisor::DeleteSnapshot(const std::string& id, const std::string
   VIBE_ASSIGN_OR_RETURN(const auto store, StateOf(id));
   // A dump of it may take hours yet, and would be in its way.
   completion_->Forget(id, snapshot_id);
-  const absl::Status status = Patiently([&] { return store->Delete(snapshot_id); });
+  const absl::Status status =
+      working_room_.Use([&] { return Patiently([&] { return store->Delete(snapshot_id); }); });
   if (status.ok()) {
     ForgetVersion(id, snapshot_id);
     RemoveUnusedPackages();

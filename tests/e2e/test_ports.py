@@ -405,11 +405,19 @@ def test_a_port_that_is_taken_is_an_error_that_says_who_has_it(vibe, app):
         number = taken.getsockname()[1]
         error = vibe.fails("open", app["folder"], "--yes", "--port", f"web:{number}")
         assert str(number) in error and f"process {os.getpid()}" in error and "--port" in error
+        assert port_of(vibe.project("ports"), service="web") != number, "the port that was refused is kept"
+        vibe("restart", "ports")
     assert vibe.json("start", "ports")["status"] == "running", "it stays unusable when the port is free again"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        number = taken.getsockname()[1]
+        error = vibe.fails("open", app["folder"], "--yes", "--port", f"load:{number}:{PORT}/udp")
+        assert f"{number}/udp" in error and f"--port load:PORT:{PORT}/udp" in error
+        assert port_of(vibe.project("ports"), "udp") != number, "the port that was refused is kept"
     vibe("open", app["folder"], "--yes", "--port", "web:0")
     error = vibe.fails("open", app["folder"], "--yes", "--name", "second", "--port", f"load:{port_of(app)}:{PORT}/tcp")
     assert "of the project ports" in error
-    vibe("rm", "second", "--yes")
+    assert vibe.project("second") is None, "a project that was refused is listed"
     for choice in ("nobody:1", "web", "load:8080", "web:99999", "web:8080:1"):
         assert "error" in vibe.fails("open", app["folder"], "--yes", "--port", choice)
 

@@ -153,8 +153,10 @@ def test_an_app_that_moves_to_a_newer_postgres_takes_its_data_along(vibe, tmp_pa
     before = sql(rows)
     saved = vibe.json("save", "books")["id"]
     complete(vibe, "books", saved)
-    assert "holds a cluster of PostgreSQL 15, and this is PostgreSQL 17" in vibe.fails(
-        "open", app(17), "--yes", "--name", "books"), "a newer PostgreSQL ran on the old files"
+    error = vibe.fails("open", app(17), "--yes", "--name", "books")
+    assert "holds a cluster of PostgreSQL 15, and this is PostgreSQL 17" in error, "a newer PostgreSQL ran on the old files"
+    kept = next(s for s in vibe.json("snapshots", "books")["snapshots"] if s["reason"] == "before-upgrade")
+    assert f"to go back to version 15.0.0, `vibe restore books {kept['id']}`, then `vibe start books`" in error
     vibe("restore", "books", saved, timeout=240)
     vibe("start", "books")
     assert sql("SHOW server_version_num").startswith("17") and sql(rows) == before
@@ -202,6 +204,12 @@ def test_another_version_of_the_app_can_be_rolled_back(vibe, tmp_path):
     vibe("rm", "older", "--yes")
     restored = vibe.json("restore", "upgraded", snapshot["id"])
     assert restored["replacedVersion"] == "9.0.0"
+    said = vibe("duplicate", "upgraded", "older")
+    assert f"{app} no longer holds version {opened['version']}" in said
+    for command in said.strip().rsplit(": ", 1)[1].split(" && "):
+        vibe(*command.split()[1:])
+    assert get(vibe.project("older")["url"]) == "hello\n", "what is said to start a copy does not start it"
+    vibe("rm", "older", "--yes")
 
     def state_of_version(number, project, answer):
         volume = vibe.inside(f"/run/vibe/data/projects/{opened['id']}/current/volumes/files")
@@ -360,6 +368,22 @@ def test_autosave_comes_when_something_changed_and_only_then(vibe, tmp_path):
     vibe("rm", "auto", "--yes")
 
 
+def test_a_restore_says_which_volumes_are_not_used(vibe, tmp_path):
+    def app(version, volume):
+        return write_app(tmp_path / version, [probe(stateVolumes=[f"{volume}:/files"])], version=version,
+                         state={"volumes": [{"name": volume}]})
+    vibe.open(app("1.0.0", "data"), name="renamed")
+    vibe("exec", "renamed", "/probe", "write", "/files/file", "of 1.0.0")
+    saved = vibe.json("save", "renamed")["id"]
+    assert vibe.json("restore", "renamed", saved)["warnings"] == []
+    vibe.open(app("2.0.0", "store"), name="renamed")
+    result = vibe.run("restore", "renamed", saved)
+    assert result.returncode == 0, result.stderr
+    assert "warning: version 2.0.0 of the app does not use the snapshot's volume data" in result.stderr
+    assert "warning: the snapshot does not have the volume store: it is empty now" in result.stderr
+    vibe("rm", "renamed", "--yes")
+
+
 def test_the_oldest_snapshot_is_not_pruned_by_its_own_restore(vibe, tmp_path):
     app = write_app(tmp_path / "full", [probe(stateVolumes=["files:/files"])],
                     state={"retention": {"maxSnapshots": 2}, "volumes": [{"name": "files"}]})
@@ -390,6 +414,74 @@ def test_a_copy_runs_beside_the_original(vibe, notes):
     vibe("rm", "trial", "--yes")
 
 
+def strays(vibe):
+    return [check for check in json.loads(vibe.run("doctor", "--json").stdout)["checks"] if check["name"] == "stray projects"]
+
+
+def test_a_copy_that_is_interrupted_is_there_or_is_not(vibe, notes):
+    """Ctrl-C, and a vibed that is killed: a whole copy that is listed, or nothing and a free name."""
+    data = vibe.inside("/run/vibe/data/projects")
+    before = notes_of(notes["url"])
+    others = {entry.name for entry in data.iterdir()}
+
+    def copies():
+        return {entry.name for entry in data.iterdir()} - others
+
+    def settled():
+        projects = [project for project in vibe.json("ps")["projects"] if project["name"] == "torn"]
+        return not any(project["message"] for project in projects) and {p["id"] for p in projects} == copies()
+
+    outcomes = set()
+    for kill in (False, True):
+        for delay in (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.3, 1.0):
+            pid = vibe.vibed()
+            command = subprocess.Popen([vibe.programs / "vibe", "duplicate", "notes", "torn"], env=vibe.environment,
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(delay)
+            if kill:
+                os.kill(pid, signal.SIGKILL)
+            else:
+                command.send_signal(signal.SIGINT)
+            command.wait(timeout=60)
+            eventually(settled, what=f"the end of a copy interrupted after {delay} s")
+            assert not strays(vibe), f"after {delay} s"
+            outcomes.add(bool(copies()))
+            if copies():
+                vibe("rm", "torn", "--yes")
+    command = subprocess.Popen([vibe.programs / "vibe", "duplicate", "notes", "torn"], env=vibe.environment,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(0.02)
+    vibe.kill_vibed()
+    command.wait(timeout=60)
+    again = vibe.run("duplicate", "notes", "torn")  # at once
+    assert again.returncode == 0 or "there is a project torn already" in again.stderr, again.stderr
+    assert notes_of(vibe.open(EXAMPLES / "notes", name="torn")["url"]) == before == notes_of(notes["url"])
+    vibe("rm", "torn", "--yes")
+    assert not copies() and outcomes == {False, True}, "nothing was interrupted, or nothing got through"
+
+
+def test_what_only_the_machine_has_is_removed_when_it_is_asked_for(vibe, notes, tmp_path):
+    lost = vibe.json("duplicate", "notes", "lost")["id"]
+    data = vibe.inside(f"/run/vibe/data/projects/{lost}")
+    vibe.kill_vibed()
+    (vibe.home / "projects" / lost / "project.json").unlink()
+    (vibe.home / "projects" / lost).rmdir()
+    listed = vibe.json("ps")["projects"]
+    (check,) = strays(vibe)
+    assert "lost" in check["message"] and "`vibe rm lost`" in check["advice"]
+    for command in (["duplicate", "notes", "lost"], ["open", EXAMPLES / "notes", "--yes", "--name", "lost"]):
+        error = vibe.fails(*command)
+        assert "called lost" in error or "project lost already" in error
+        assert "`vibe rm lost`" in error
+    assert [p["id"] for p in vibe.json("ps")["projects"]] == [p["id"] for p in listed], "a refusal left a record"
+    assert "lost and all its data: this is not a terminal" in vibe.fails("rm", "lost")
+    assert (data / "current").exists()
+    vibe("rm", "lost", "--yes")
+    assert not data.exists() and not strays(vibe)
+    assert "no project called lost" in vibe.fails("rm", "lost", "--yes")
+    assert vibe.service("notes", "web")["status"] == "running"
+
+
 def test_a_copy_of_a_snapshot_has_its_data(vibe, notes):
     old = notes_of(notes["url"])
     saved = vibe.json("save", "notes")
@@ -401,7 +493,7 @@ def test_a_copy_of_a_snapshot_has_its_data(vibe, notes):
 
 def test_snapshots_can_be_removed(vibe, notes):
     saved = vibe.json("save", "notes")
-    vibe("snapshot", "rm", "notes", saved["id"])
+    assert vibe.json("snapshot", "rm", "notes", saved["id"][:8].upper()) == {"removed": saved["id"]}
     assert saved["id"] not in {s["id"] for s in vibe.json("snapshots", "notes")["snapshots"]}
     assert saved["id"] in vibe.fails("restore", "notes", saved["id"])
 
@@ -410,9 +502,10 @@ def test_ids_that_are_none_are_refused_by_name(vibe, notes, bookmarks):
     before = notes_of(notes["url"])
     other = vibe.json("save", "bookmarks")["id"]
     listed = [s["id"] for s in vibe.json("snapshots", "notes")["snapshots"]]
+    assert "four" in vibe("restore", "--help") and "too short" in vibe.fails("restore", "notes", listed[0][:3])
     for bad in (other, "00000000-0000-4000-8000-000000000000", "nonsense", "../../etc", other.upper()):
         error = vibe.fails("restore", "notes", bad)
-        assert bad in error, error
+        assert bad in error and "see `vibe snapshots notes`" in error, error
         assert bad in vibe.fails("snapshot", "rm", "notes", bad)
         assert bad in vibe.fails("duplicate", "notes", "never", "--from", bad)
     assert vibe.project("never") is None

@@ -76,9 +76,11 @@ def test_a_byte_that_changed_is_found_by_verify(vibe, project, untouched):
             file.seek(70_000)
             file.write(b"b")
     before = ids(vibe)
-    message = refused(vibe, "restore", "damaged", saved, "--verify", "--no-safety", reason="SNAPSHOT_MISMATCH")
+    started = vibe.service("damaged", "web")["startedAt"]
+    message = refused(vibe, "restore", "damaged", saved, "--verify", reason="SNAPSHOT_MISMATCH")
     assert saved in message and "volume files" in message and "is as it was" in message, message
-    assert ids(vibe) == before
+    assert ids(vibe) == before, "a safety snapshot of nothing"
+    assert vibe.service("damaged", "web")["startedAt"] == started, "the app was stopped for nothing"
 
 
 def test_a_missing_subvolume(vibe, project, untouched):
@@ -180,8 +182,14 @@ def test_a_dump_that_fails_is_told(vibe):
     # Another major version would need the dump.
     with writable(vibe, f"{directory_of(vibe, bookmarks)}/snapshots/{saved}/state") as state:
         (state / "volumes/data/PG_VERSION").write_text("14\n")
+    before = [snapshot["id"] for snapshot in vibe.json("snapshots", "bookmarks")["snapshots"]]
+    started = vibe.service("bookmarks", "db")["startedAt"]
     message = refused(vibe, "restore", "bookmarks", saved, reason="RESTORE_FAILED")
     assert "there is no dump" in message and "is as it was" in message, message
+    assert "open a version of the app that has Postgres 14" in vibe.fails("restore", "bookmarks", saved)
+    after = [snapshot["id"] for snapshot in vibe.json("snapshots", "bookmarks")["snapshots"]]
+    assert after == before, "a safety snapshot of nothing"
+    assert vibe.service("bookmarks", "db")["startedAt"] == started, "the app was stopped for nothing"
     titles = {bookmark["title"] for bookmark in json.loads(get(f"{bookmarks['url']}/api/bookmarks"))["bookmarks"]}
     assert titles == {"saved"}
     vibe(*sql, "-d", "bookmarks", "-c", "DROP DATABASE broken")

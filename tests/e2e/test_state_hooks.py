@@ -59,6 +59,8 @@ def test_a_hook_before_the_snapshot_that_fails(vibe, tmp_path):
     assert "service web" in error and "exit code 3" in error and "cannot flush" in error
     assert "vibe save failing --skip-hooks" in error
     assert vibe.json("snapshots", "failing")["snapshots"] == [], "saved all the same"
+    error = vibe.fails("save", "failing", "-m", "x" * 5000)
+    assert "at most 4096 bytes" in error and "exit code 3" not in error, "the hook ran for what is refused anyway"
     assert "exit code 3" in vibe.fails("duplicate", "failing", "never")
     assert vibe.project("never") is None
 
@@ -128,11 +130,13 @@ def test_a_hook_after_the_restore_that_fails(vibe, tmp_path):
     error = vibe.fails("restore", "broken", saved)
     (safety, _) = vibe.json("snapshots", "broken")["snapshots"]
     assert "postRestore hook of service web ended with exit code 1" in error and "/files/good" in error
-    assert f"vibe restore broken {safety['id']} --no-safety" in error
+    assert f"vibe restore broken {safety['id']} --no-safety --skip-hooks" in error
     web = vibe.service("broken", "web")
     assert web["status"] == "failed" and "exit code 1" in web["message"]
     assert get(project["url"]) is None, "the app runs with data that is not ready"
-    assert "exit code 1" in vibe.fails("start", "broken"), "the hook is forgotten"
+    error = vibe.fails("start", "broken")
+    assert "exit code 1" in error, "the hook is forgotten"
+    assert "vibe restore broken ID --skip-hooks" in error
 
     vibe("restore", "broken", safety["id"], "--no-safety")
     assert vibe("start", "broken") and get(project["url"]) == "hello\n"

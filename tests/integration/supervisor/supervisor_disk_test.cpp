@@ -178,6 +178,29 @@ TEST_F(DiskTest, WhateverTakesSpaceIsRefusedAndLeavesAllAsItWas) {
   EXPECT_TRUE(machine_->Delete(copy).ok());
 }
 
+// A machine that starts is asked whether it is well: the answer is why it is not.
+TEST_F(DiskTest, ASupervisorWithoutRoomForItsDatabaseSaysSo) {
+  ASSERT_TRUE(Ensure(Manifest("1.0.0")).ok());
+  machine_->KillSupervisor(SIGTERM);
+  fs::remove_all(machine_->DataDirectory() / "reserve");  // apps have taken what was given up
+  const fs::path filler = machine_->DataDirectory() / "filler";
+  for (const int size : {1 << 20, 4096, 4096}) {
+    std::ofstream file(filler, std::ios::binary | std::ios::app);
+    const std::string block(size, 'x');
+    while (file.write(block.data(), size).flush()) {
+    }
+    ASSERT_TRUE(state::CommitFilesystem(Disk().get()).ok());
+  }
+  const absl::Status full = machine_->StartSupervisor();
+  EXPECT_THAT(std::string(full.message()),
+              HasSubstr("does not come up: the machine's disk is full: give it a larger \"disk\" "
+                        "in machine.json"));
+  fs::remove(filler);
+  ASSERT_TRUE(state::CommitFilesystem(Disk().get()).ok());
+  ASSERT_TRUE(machine_->StartSupervisor().ok());
+  EXPECT_EQ(machine_->Get(id_)->name(), "full");
+}
+
 // Files of a few bytes lie in btrfs's records: those fill, with room for data left. A file system
 // that runs out of them in the middle of a commit turns read-only, and takes every app along.
 TEST_F(DiskTest, ADiskWithoutRoomForItsOwnRecordsRefusesSavesInTime) {

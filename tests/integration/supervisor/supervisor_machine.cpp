@@ -140,6 +140,7 @@ absl::Status SupervisorMachine::StartSupervisor() {
                               "--log-level",
                               "debug"},
                              directory / "supervisor.log"));
+  std::string said;
   for (int i = 0; i < 500; ++i) {
     if (auto fd = ConnectUnix(socket); fd.ok()) {
       ::fcntl(fd->get(), F_SETFL, O_NONBLOCK);
@@ -147,9 +148,11 @@ absl::Status SupervisorMachine::StartSupervisor() {
           v1::Supervisor::NewStub(grpc::CreateInsecureChannelFromFd("supervisor", fd->release()));
       grpc::ClientContext context;
       v1::HealthResponse health;
-      if (stub_->Health(&context, {}, &health).ok()) {
+      const grpc::Status status = stub_->Health(&context, {}, &health);
+      if (status.ok()) {
         return absl::OkStatus();
       }
+      said = status.error_details().empty() ? said : status.error_message();
     }
     if (::waitpid(pid_, nullptr, WNOHANG) != 0) {
       pid_ = -1;
@@ -157,7 +160,7 @@ absl::Status SupervisorMachine::StartSupervisor() {
     }
     absl::SleepFor(absl::Milliseconds(20));
   }
-  return absl::UnavailableError("vibe-supervisor does not come up:\n" + log());
+  return absl::UnavailableError("vibe-supervisor does not come up: " + said + "\n" + log());
 }
 
 void SupervisorMachine::KillSupervisor(int signal) {

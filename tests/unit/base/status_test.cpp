@@ -36,10 +36,17 @@ TEST(Status, KeepsTheDetailOfTheLayerNearestToTheFault) {
   EXPECT_EQ(ServiceOf(status), "db");
 }
 
+TEST(Status, FurtherAdviceStandsBehindTheFirst) {
+  const absl::Status status = AddAdvice(absl::InternalError("x"), "wait");
+  EXPECT_EQ(AdviceOf(status), "wait");
+  EXPECT_EQ(AdviceOf(AddAdvice(status, "or ask")), "wait; or ask");
+}
+
 TEST(Status, StaysOk) {
   const absl::Status ok;
   EXPECT_EQ(WithReason(ok, Reason::kConflict), ok);
   EXPECT_EQ(WithAdvice(ok, "x"), ok);
+  EXPECT_EQ(AddAdvice(ok, "x"), ok);
   EXPECT_EQ(WithService(ok, "x"), ok);
   EXPECT_EQ(WithLog(ok, {"x"}), ok);
   EXPECT_EQ(Annotate(ok, "x"), ok);

@@ -115,6 +115,7 @@ TEST(ParseArguments, SaysWhatIsWrong) {
   EXPECT_THAT(UsageFault({"machine"}),
               HasSubstr("needs a command: status, start, stop, restart, logs, reset"));
   EXPECT_THAT(UsageFault({"open"}), HasSubstr("PATH is missing"));
+  EXPECT_THAT(UsageFault({"grant", "notes"}), HasSubstr("vibe grant [OPTIONS] NAME CAPABILITY..."));
   EXPECT_THAT(UsageFault({"exec", "notes"}), HasSubstr("COMMAND is missing"));
   EXPECT_THAT(UsageFault({"open", "x", "--yse"}),
               HasSubstr("no option --yse (did you mean --yes?)"));

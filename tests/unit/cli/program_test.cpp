@@ -79,6 +79,60 @@ TEST_F(ProgramTest, OpenPrintsTheAddressAndPlainProgress) {
   EXPECT_EQ(OpenBody()["decisions"], Json::parse(R"({"network":true,"exposePorts":true})"));
 }
 
+TEST_F(ProgramTest, ACopyIsStartedFromItsFolderOrWithoutOneThatHoldsAnotherVersion) {
+  const auto copy = [&](const std::string& version) {
+    home_.On(
+        "POST /v1/projects/notes/duplicate",
+        Result(absl::StrCat(R"({"id":"7a","name":"copy","appId":"com.example.notes","version":")",
+                            version, R"(","status":"stopped","path":"/apps/my notes"})")));
+    return Run({"duplicate", "notes", "copy"}).out;
+  };
+  home_.On(
+      "GET /v1/projects/notes",
+      Reply(200,
+            R"({"id":"6f1b","name":"notes","decisions":{"network":false,"exposePorts":true}})"));
+  EXPECT_THAT(copy("1.0.0"), HasSubstr("To start it: vibe open '/apps/my notes' --name copy\n"));
+  ASSERT_THAT(home_.Seen("/v1/inspect"), Not(IsEmpty()));
+  EXPECT_EQ(Json::parse(home_.Seen("/v1/inspect").back().body)["path"], "/apps/my notes");
+  EXPECT_THAT(copy("0.9.0"),
+              HasSubstr("/apps/my notes no longer holds version 0.9.0; to start the "
+                        "copy as it is: vibe grant copy exposePorts && vibe start copy\n"));
+  home_.On("POST /v1/inspect", Reply(404, R"({"error":{"code":"NOT_FOUND","message":"gone"}})"));
+  EXPECT_THAT(copy("1.0.0"), HasSubstr("vibe start copy\n"));
+}
+
+TEST_F(ProgramTest, ARestoreThatLeavesAProjectStoppedSaysHowToStartIt) {
+  home_.On("POST /v1/projects/notes/restore",
+           Result(R"({"project":{"name":"notes","status":"stopped"},"restored":"4f1c"})"));
+  EXPECT_THAT(Run({"restore", "notes", "4f1c"}).out, HasSubstr("To start it: vibe start notes\n"));
+  home_.On("POST /v1/projects/notes/restore",
+           Result(R"({"project":{"name":"notes","status":"running"},"restored":"4f1c"})"));
+  EXPECT_THAT(Run({"restore", "notes", "4f1c"}).out, Not(HasSubstr("To start it")));
+}
+
+TEST_F(ProgramTest, ASnapshotIsSavedWithWhatWasSaidOrNotAtAll) {
+  EXPECT_THAT(Run({"save", "notes", "-m", "\xff\xfe"}).err, HasSubstr("is not UTF-8: \\xff\\xfe"));
+  EXPECT_THAT(Run({"save", "notes", "--label", "a=\xff"}).err, HasSubstr("is not UTF-8"));
+  EXPECT_THAT(Run({"save", "notes", "--label", "a=1", "--label", "a=2"}).err,
+              HasSubstr("the label a is given two values"));
+  EXPECT_THAT(home_.Seen("/v1/projects/notes/snapshots"), IsEmpty());
+}
+
+TEST_F(ProgramTest, RemovingASnapshotNamesTheOneThatIsRemoved) {
+  home_.On("DELETE /v1/projects/notes/snapshots/5FAD", Result(R"({"removed":"5fad35aa"})"));
+  EXPECT_EQ(Run({"snapshot", "rm", "notes", "5FAD"}).out, "snapshot 5fad35aa is removed\n");
+  EXPECT_EQ(Json::parse(Run({"snapshot", "rm", "notes", "5FAD", "--json"}).out)["removed"],
+            "5fad35aa");
+}
+
+TEST_F(ProgramTest, WhatAProjectMayAndMayNotIsASentence) {
+  home_.On("POST /v1/projects/notes/decisions", Reply(200, kProject));
+  EXPECT_EQ(Run({"grant", "notes", "exposePorts", "network"}).out,
+            "notes may be reachable from this computer and reach the internet\n");
+  EXPECT_EQ(Run({"revoke", "notes", "exposePorts", "network"}).out,
+            "notes may not be reachable from this computer or reach the internet\n");
+}
+
 TEST_F(ProgramTest, OpenWithoutATerminalDoesNotDecideForTheUser) {
   const Finished done = Run({"open", app_.string()});
   EXPECT_EQ(done.exit_code, 1);

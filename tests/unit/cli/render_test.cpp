@@ -15,6 +15,7 @@ namespace vibe::cli {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -106,6 +107,8 @@ TEST(Project, IsDescribedWithEveryPortThatIsOpen) {
   json["services"][0]["ports"][1]["hostPort"] = 5353;
   EXPECT_THAT(DescribeProject(ParseProject(json)),
               HasSubstr("\n  port 53/udp of web is at localhost:5353"));
+  json["message"] = "it has no address";
+  EXPECT_THAT(DescribeProject(ParseProject(json)), EndsWith("\nit has no address"));
 }
 
 TEST(Project, ListsProjects) {

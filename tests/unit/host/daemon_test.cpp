@@ -8,6 +8,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <atomic>
+#include <csignal>
 #include <fstream>
 #include <set>
 
@@ -100,6 +101,7 @@ void CheckSchema(const json& value, const std::string& name) {
 class DaemonTest : public ::testing::Test {
  protected:
   DaemonTest() {
+    ::signal(SIGPIPE, SIG_IGN);  // as vibed does
     std::filesystem::create_directories(dir_.path() / "machine");
     dir_.Write("app/vibe.yaml", Manifest("1.0.0"));
     dir_.Write("app/server.js", "serve()");
@@ -117,7 +119,7 @@ class DaemonTest : public ::testing::Test {
         "ports:\n      - container: 80\n      - container: 53\n        protocol: udp\n");
   }
 
-  void StartDaemon() {
+  void StartDaemon(const vm::Machine::Options& options = {}) {
     ASSERT_TRUE(PrepareHome(home_).ok());
     // The machine outlives vibed, as the real one does.
     class Borrowed : public vm::VirtualMachine {
@@ -135,8 +137,8 @@ class DaemonTest : public ::testing::Test {
      private:
       ScriptedMachine& machine_;
     };
-    auto daemon =
-        Daemon::Start({home_, "1.2.3", {std::make_unique<Borrowed>(machine_), "the test says so"}});
+    auto daemon = Daemon::Start(
+        {home_, "1.2.3", {std::make_unique<Borrowed>(machine_), "the test says so"}, options});
     ASSERT_TRUE(daemon.ok()) << daemon.status();
     daemon_ = *std::move(daemon);
   }
@@ -372,6 +374,41 @@ TEST_F(DaemonTest, APortThatIsTakenIsToldAndTheNextStartWorks) {
   EXPECT_EQ(Knock(port), "CONNECT");
 }
 
+TEST_F(DaemonTest, APortThatIsRefusedChangesNothing) {
+  const json first = Open();
+  const json before = first["services"][0]["ports"];
+  for (const int kind : {SOCK_STREAM, SOCK_DGRAM}) {
+    const UniqueFd other(::socket(AF_INET, kind, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    ASSERT_EQ(::bind(other.get(), reinterpret_cast<const sockaddr*>(&address), size), 0);
+    ASSERT_EQ(::getsockname(other.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+    if (kind == SOCK_STREAM) {
+      ASSERT_EQ(::listen(other.get(), 1), 0);
+    }
+    const json& port = before[kind == SOCK_STREAM ? 0 : 1];
+    const std::string number =
+        absl::StrCat(port["containerPort"].get<int>(), kind == SOCK_STREAM ? "" : "/udp");
+    json body = OpenBody();
+    body["ports"] = {absl::StrCat("web:", ntohs(address.sin_port), ":", number)};
+    for (const char* name : {"my-notes", "new"}) {
+      body["name"] = name;
+      const json error = Call("POST", "/v1/projects", body).Json()["error"];
+      EXPECT_EQ(error["reason"], "PORT_CONFLICT");
+      EXPECT_THAT(error["advice"].get<std::string>(),
+                  HasSubstr(absl::StrCat("--port web:PORT:", number, "`")));
+    }
+    const json projects = Call("GET", "/v1/projects").Json()["projects"];
+    ASSERT_EQ(projects.size(), 1u) << "a project that was refused is listed";
+    EXPECT_EQ(projects[0]["services"][0]["ports"][0]["hostPort"], before[0]["hostPort"]);
+    EXPECT_EQ(projects[0]["services"][0]["ports"][1]["hostPort"], before[1]["hostPort"]);
+    EXPECT_TRUE(Call("POST", "/v1/projects/my-notes/restart").Lines().back().contains("result"));
+    EXPECT_EQ(Knock(before[0]["hostPort"]), "CONNECT");
+  }
+}
+
 TEST_F(DaemonTest, AStartThatFailsTellsWhyAndCanBeTriedAgain) {
   Open();
   Call("POST", "/v1/projects/my-notes/stop");
@@ -409,6 +446,9 @@ TEST_F(DaemonTest, GoesOnAfterTheSupervisorWasRestarted) {
 
 // Who is told "stopped" starts it again, or deletes what it writes to.
 TEST_F(DaemonTest, WhatASupervisorThatIsSilentRunsIsUnknownAndNotStopped) {
+  // The machine is not brought back for it meanwhile.
+  daemon_.reset();
+  StartDaemon({.missed_heartbeats = 1000});
   Open();
   machine_.StopSupervisor();
   json project = Call("GET", "/v1/projects").Json()["projects"][0];
@@ -467,16 +507,75 @@ TEST_F(DaemonTest, ARemovalThatWasInterruptedIsFinishedByTheNextVibed) {
   EXPECT_TRUE(supervisor_.projects().empty());
 }
 
+TEST_F(DaemonTest, WhatOnlyTheMachineHasGoesWhenItIsAskedForAndNotBefore) {
+  Open();
+  v1::Project stray;
+  stray.set_id(RandomUuid());
+  stray.set_name("stray");
+  stray.set_app_id("com.example.notes");
+  supervisor_.Add(stray);
+  json body = OpenBody();
+  body["name"] = "stray";
+  const json error = Call("POST", "/v1/projects", body).Json()["error"];
+  EXPECT_EQ(error["reason"], "CONFLICT");
+  EXPECT_THAT(error["advice"].get<std::string>(), HasSubstr("`vibe rm stray`"));
+  EXPECT_EQ(Call("GET", "/v1/projects").Json()["projects"].size(), 1u)
+      << "the open that was refused left a project";
+  EXPECT_THAT(Call("GET", "/v1/doctor").body, HasSubstr("remove it: `vibe rm stray`"));
+  const json seen = Call("GET", "/v1/projects/stray").Json();
+  CheckSchema(seen, "Project");
+  EXPECT_EQ(seen["id"], stray.id());
+  EXPECT_THAT(seen["message"].get<std::string>(), HasSubstr("no record"));
+  EXPECT_EQ(Call("DELETE", "/v1/projects/stray?keepData=true").status, 409);
+  EXPECT_EQ(Call("POST", "/v1/projects/stray/start").status, 404);
+  EXPECT_EQ(supervisor_.projects().size(), 2u);
+
+  EXPECT_TRUE(Call("DELETE", "/v1/projects/" + stray.id()).Lines().back().contains("result"));
+  EXPECT_EQ(supervisor_.projects().count(stray.id()), 0u);
+  EXPECT_EQ(supervisor_.projects().size(), 1u) << "another project went with it";
+  EXPECT_TRUE(Call("POST", "/v1/projects", body).Lines().back().contains("result"));
+}
+
+TEST_F(DaemonTest, ACopyThatRunsBeforeAnybodyWasAskedSaysHowItGetsAnAddress) {
+  const std::string id = Open()["id"];
+  Call("POST", "/v1/projects/my-notes/stop");
+  daemon_.reset();
+  {
+    auto library = Library::Load(home_ / "projects");
+    ProjectRecord record = *(*library)->Find(id);
+    record.decisions = {};  // as `duplicate` leaves them
+    ASSERT_TRUE((*library)->Put(record).ok());
+  }
+  StartDaemon();
+  const json started = Call("POST", "/v1/projects/my-notes/start").Lines().back()["result"];
+  EXPECT_THAT(started["message"].get<std::string>(),
+              HasSubstr("`vibe grant my-notes exposePorts`"));
+  EXPECT_EQ(
+      Call("POST", "/v1/projects/my-notes/decisions", {{"exposePorts", false}}).Json()["message"],
+      "")
+      << "it was refused: nobody waits for it";
+}
+
+TEST_F(DaemonTest, AProjectWhoseRecordIsBrokenIsNoStray) {
+  const std::string id = Open()["id"];
+  daemon_.reset();
+  dir_.Write("home/projects/" + id + "/project.json", "{");
+  StartDaemon();
+  for (int i = 0; i < 500 && Call("GET", "/v1/machine").Json()["state"] != "ready"; ++i) {
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  const std::string doctor = Call("GET", "/v1/doctor").body;
+  EXPECT_THAT(doctor, HasSubstr("mend the file"));
+  EXPECT_THAT(doctor, ::testing::Not(HasSubstr("vibe rm")));
+  EXPECT_EQ(Call("DELETE", "/v1/projects/my-notes").status, 404);
+  EXPECT_EQ(supervisor_.projects().size(), 1u) << "its data is gone";
+}
+
 TEST_F(DaemonTest, AMachineThatForgotAProjectGetsItFromItsFolder) {
   Open();
   Call("POST", "/v1/machine/stop");
   EXPECT_EQ(Call("GET", "/v1/projects").Json()["projects"][0]["status"], "stopped");
-  ScriptedSupervisor::Context context;
-  for (const auto& [id, unused] : supervisor_.projects()) {
-    v1::DeleteProjectRuntimeRequest request;
-    request.set_id(id);
-    supervisor_.DeleteProjectRuntime(&context, &request, nullptr);
-  }
+  supervisor_.Clear();
   EXPECT_EQ(Call("POST", "/v1/projects/my-notes/start").Lines().back()["result"]["status"],
             "running");
 }

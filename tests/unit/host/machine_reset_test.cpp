@@ -126,6 +126,7 @@ TEST_F(MachineResetTest, LeavesNoDiskAndNoProjectAndAMachineThatWorks) {
   EXPECT_EQ(machine_.state(), vm::PowerState::kOff);
   EXPECT_TRUE(Call("GET", "/v1/projects").Json()["projects"].empty());
   EXPECT_THAT(Text(home_ / "machine" / "reset.json"), "(none)");
+  supervisor_.Clear();  // what it knew was on the disk
   WriteDisk("new");
   EXPECT_EQ(Open()["result"]["status"], "running");
   daemon_.reset();

@@ -56,6 +56,9 @@ TEST(PortChoice, WhatIsNotThereIsAnError) {
   EXPECT_EQ(ReasonOf(Apply({"nobody:80"}, record)), Reason::kNotFound);
   EXPECT_TRUE(absl::IsInvalidArgument(Apply({"web:8080:81"}, record))) << "it is not exposed";
   EXPECT_TRUE(absl::IsInvalidArgument(Apply({"db:5432"}, record)));
+  EXPECT_THAT(std::string(Apply({"db:5432"}, record).message()), HasSubstr("db exposes no port"));
+  EXPECT_THAT(std::string(Apply({"web:8080:80/udp"}, record).message()),
+              HasSubstr("no such port 80/udp; it exposes 80"));
 }
 
 TEST(PortChoice, APortOfAnotherProjectIsAConflictThatNamesIt) {
@@ -65,6 +68,25 @@ TEST(PortChoice, APortOfAnotherProjectIsAConflictThatNamesIt) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("web of the project other"));
   EXPECT_TRUE(Apply({"web:8080"}, record, {Project("p", 8080)}).ok()) << "it is its own";
   EXPECT_EQ(ReasonOf(Apply({"web:8081", "dns:8081:53/tcp"}, record)), Reason::kPortConflict);
+}
+
+TEST(PortChoice, TheCommandThatGivesAPortUpIsOneThatWorks) {
+  ProjectRecord record = Project("p", 0);
+  ProjectRecord other = Project("other", 8080);
+  other.path = "/apps/app one";
+  other.services[1].ports[1].host_port = 5353;
+  EXPECT_THAT(AdviceOf(Apply({"web:8080"}, record, {other})),
+              HasSubstr("`vibe open '/apps/app one' --name other --port web:0`"));
+  EXPECT_THAT(AdviceOf(Apply({"dns:5353/udp"}, record, {other})),
+              HasSubstr("--port dns:0:53/udp`"));
+  other.path.clear();
+  EXPECT_EQ(AdviceOf(Apply({"web:8080"}, record, {other})), "choose another port");
+}
+
+TEST(PortChoice, OnePortIsChosenOnce) {
+  ProjectRecord record = Project("p", 0);
+  EXPECT_THAT(std::string(Apply({"web:8080", "web:8081:80"}, record).message()),
+              HasSubstr("two ports are chosen for 80 of web"));
 }
 
 class Malformed : public testing::TestWithParam<std::string> {};

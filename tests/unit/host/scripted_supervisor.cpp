@@ -49,6 +49,17 @@ std::map<std::string, v1::Project> ScriptedSupervisor::projects() const {
   return projects_;
 }
 
+void ScriptedSupervisor::Add(const v1::Project& project) {
+  const std::lock_guard lock(mutex_);
+  projects_[project.id()] = project;
+}
+
+void ScriptedSupervisor::Clear() {
+  const std::lock_guard lock(mutex_);
+  projects_.clear();
+  ensured_.clear();
+}
+
 void ScriptedSupervisor::SetStatus(const std::string& id, v1::Status status) {
   const std::lock_guard lock(mutex_);
   SetServices(projects_[id], status);
@@ -88,6 +99,12 @@ grpc::Status ScriptedSupervisor::EnsureProject(Context*, const v1::EnsureProject
                                                v1::EnsureProjectResponse* response) {
   const std::lock_guard lock(mutex_);
   const auto parsed = manifest::Parse(request->manifest_json());
+  for (const auto& [id, other] : projects_) {
+    if (id != request->id() && other.name() == request->name()) {
+      return rpc::ToGrpc(Error(absl::StatusCode::kAlreadyExists, Reason::kConflict,
+                               absl::StrCat("another project is called ", request->name())));
+    }
+  }
   v1::Project& project = projects_[request->id()];
   v1::EnsureProjectRequest& old = ensured_[request->id()];
   project.set_opened(project.opened() && old.manifest_json() == request->manifest_json() &&

@@ -26,6 +26,8 @@ class ScriptedSupervisor : public v1::Supervisor::Service {
   // What happens in StartProject before it succeeds.
   void OnStart(std::function<absl::Status(grpc::ServerContext&)> script);
   std::map<std::string, v1::Project> projects() const;
+  void Add(const v1::Project& project);
+  void Clear();  // knows no project any more
   void SetStatus(const std::string& id, v1::Status status);
   std::map<std::string, v1::EnsureProjectRequest> ensured() const;
   std::string uploaded() const;                         // the bytes of the last package

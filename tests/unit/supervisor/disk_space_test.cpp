@@ -64,7 +64,7 @@ TEST(ReportOf, SaysWhatIsLeftAndWhatToDelete) {
   EXPECT_EQ(ReportOf(Disk(3 * kGiB), kAny).warning,
             "the machine's disk is nearly full: 3.0 GiB left of 64.0 GiB. Remove snapshots with "
             "`vibe snapshot rm`, or projects that you no longer need with `vibe rm`; or give the "
-            "machine a larger disk in machine.json");
+            "machine a larger \"disk\" in machine.json");
   EXPECT_THAT(ReportOf(Disk(kGiB / 4), kAny).warning,
               AllOf(HasSubstr("256 MiB left of 64.0 GiB; apps are not opened"),
                     HasSubstr("vibe snapshot rm")));
