@@ -156,6 +156,12 @@ absl::StatusOr<Projects::Json> Projects::Restart(const std::string& ref,
   VIBE_ASSIGN_OR_RETURN(const auto held, Lock(record.name, "restart", cancel));
   VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
   VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
+  if (const auto health = world_.supervisor.Health(); health.ok() && health->disk_full()) {
+    return WithAdvice(Error(absl::StatusCode::kResourceExhausted, Reason::kDiskLow,
+                            absl::StrCat("the disk is almost full, and ", record.name,
+                                         " could not start again: it is as it was")),
+                      health->disk_warning());
+  }
   VIBE_RETURN_IF_ERROR(StopLocked(record, timeout_seconds, progress, cancel).status());
   VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
   return StartLocked(record, progress, cancel);

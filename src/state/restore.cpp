@@ -173,9 +173,6 @@ absl::Status SnapshotStore::Restore(const RestoreRequest& request) {
   if (!current.ok() && !absl::IsNotFound(current.status())) {
     return current.status();
   }
-  if (request.verify) {
-    VIBE_RETURN_IF_ERROR(VerifyContent(snapshot, request.stop));
-  }
   const QuietDisk quiet;
   Intent intent{.kind = Intent::Kind::kRestore,
                 .snapshot_id = request.snapshot_id,

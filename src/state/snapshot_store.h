@@ -108,8 +108,7 @@ struct CompleteRequest {
 
 struct RestoreRequest {
   std::string snapshot_id = {};
-  bool verify = false;        // as Verify, first
-  std::stop_token stop = {};  // looked at while verifying and preparing only
+  std::stop_token stop = {};  // looked at while preparing only
   // Changes the clone before it becomes `current` (loading a dump into a newer Postgres); its error
   // undoes the restore. May be empty.
   std::function<absl::Status(const std::filesystem::path& state)> prepare = {};

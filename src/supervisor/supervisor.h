@@ -27,6 +27,7 @@
 #include "oci/registry.h"
 #include "relay/stream_header.h"
 #include "state/snapshot_store.h"
+#include "supervisor/disk_space.h"
 #include "supervisor/event_bus.h"
 #include "supervisor/host_network.h"
 #include "supervisor/package_store.h"
@@ -244,9 +245,9 @@ class Supervisor {
   absl::Status DeleteLocked(Entry& entry, const ProjectRecord& record, bool delete_data);
   void ForgetBrokenDuplicates();
   void AutosaveIfDue(const ProjectRecord& record, AutosaveClock& clock);
-  void KeepSaved();           // until the supervisor ends
-  void WatchSpace();          // likewise
-  std::string DiskWarning();  // of now, unless the disk does not answer
+  void KeepSaved();     // until the supervisor ends
+  void WatchSpace();    // likewise
+  SpaceReport Space();  // of now, unless the disk does not answer
   absl::StatusOr<std::string> ContainerdVersion();
   bool Closing();
   v1::Project View(const ProjectRecord& record);
@@ -287,9 +288,9 @@ class Supervisor {
   std::map<std::string, std::shared_ptr<Entry>> entries_ ABSL_GUARDED_BY(mutex_);
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
   std::set<std::string> recovering_ ABSL_GUARDED_BY(mutex_);  // known, and not taken over yet
-  std::string disk_warning_ ABSL_GUARDED_BY(mutex_);          // for the user; empty: there is room
-  uint64_t space_asked_ ABSL_GUARDED_BY(mutex_) = 0;          // how often for the warning
-  uint64_t space_measured_ ABSL_GUARDED_BY(mutex_) = 0;       // for which of those it is new enough
+  SpaceReport space_ ABSL_GUARDED_BY(mutex_);
+  uint64_t space_asked_ ABSL_GUARDED_BY(mutex_) = 0;     // how often for the warning
+  uint64_t space_measured_ ABSL_GUARDED_BY(mutex_) = 0;  // for which of those it is new enough
   absl::StatusOr<std::string> containerd_version_ ABSL_GUARDED_BY(mutex_) =
       absl::UnavailableError("not asked yet");
   absl::Duration containerd_asked_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();  // steady

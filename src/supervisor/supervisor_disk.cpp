@@ -20,7 +20,7 @@ absl::Status Supervisor::CheckSpace(uint64_t needed) const {
   return supervisor::CheckSpace(options_.data, options_.disk_host, needed);
 }
 
-std::string Supervisor::DiskWarning() {
+SpaceReport Supervisor::Space() {
   absl::MutexLock lock(&mutex_);
   const uint64_t asked = ++space_asked_;
   const auto measured = [this, asked] {
@@ -28,7 +28,7 @@ std::string Supervisor::DiskWarning() {
     return closing_ || space_measured_ >= asked;
   };
   mutex_.AwaitWithTimeout(absl::Condition(&measured), kMeasureLimit);
-  return disk_warning_;
+  return space_;
 }
 
 // By a thread of its own: a disk that does not answer must not keep Health from it.
@@ -37,7 +37,6 @@ void Supervisor::WatchSpace() {
     mutex_.AssertReaderHeld();
     return closing_ || space_asked_ > space_measured_;
   };
-  SpaceLevel told = SpaceLevel::kPlenty;
   absl::Time freed = absl::InfinitePast();
   while (true) {
     uint64_t asked = 0;
@@ -60,11 +59,10 @@ void Supervisor::WatchSpace() {
     absl::MutexLock lock(&mutex_);
     space_measured_ = asked;
     if (report.ok()) {
-      disk_warning_ = report->warning;
-      if (report->level != told && report->level != SpaceLevel::kPlenty) {
+      if (report->level != space_.level && report->level != SpaceLevel::kPlenty) {
         spdlog::warn("{}", report->warning);
       }
-      told = report->level;
+      space_ = *report;
     }
     mutex_.AwaitWithTimeout(absl::Condition(&wanted), kLook);
     if (closing_) {

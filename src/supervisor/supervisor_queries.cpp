@@ -158,7 +158,9 @@ v1::HealthResponse Supervisor::Health() {
   }
   *health.mutable_started_at() = ToTimestamp(started_at_);
   *health.mutable_time() = ToTimestamp(MachineTime());
-  health.set_disk_warning(DiskWarning());
+  const SpaceReport space = Space();
+  health.set_disk_warning(space.warning);
+  health.set_disk_full(space.level == SpaceLevel::kFull);
   return health;
 }
 

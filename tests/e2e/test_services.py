@@ -112,7 +112,7 @@ def test_a_required_secret_is_missed_before_anything_is_copied(vibe, tmp_path):
     result = vibe.run("open", app, "--yes", "--name", "secret")
     assert result.returncode == 1 and "API_KEY" in result.stderr
     assert "copying" not in result.stderr
-    vibe("rm", "secret", "--yes")
+    assert vibe.project("secret") is None, "an app that was refused is listed"
 
 
 def test_logs_do_not_start_a_stopped_machine(vibe, tmp_path):

@@ -53,9 +53,10 @@ def test_what_frees_space_works_on_a_disk_that_an_app_has_filled(small):
     status = vibe.json("machine", "status")
     left = status["disk"]["freeBytes"] // MIB
     assert left < 5 and f" {left} MiB left of " in status["diskWarning"], "the warning is of another instant"
-    for command in (["save", "eater"], ["open", vibe.app, "--yes", "--name", "third"], ["restore", "eater", first]):
+    for command in (["save", "eater"], ["open", vibe.app, "--yes", "--name", "third"], ["restore", "eater", first],
+                    ["restart", "eater"]):
         assert "disk is almost full" in vibe.fails(*command), command
-    assert get(vibe.url) == "well\n", "it was stopped for a restore that was refused"
+    assert get(vibe.url) == "well\n", "it was stopped for what was refused"
     vibe("snapshot", "rm", "eater", second)
     vibe("stop", "other")
     assert "disk is almost full" in vibe.fails("start", "other")
