@@ -484,9 +484,9 @@ absl::Status Supervisor::DeleteLocked(Entry& entry, const ProjectRecord& record,
   if (runtime != nullptr) {
     VIBE_RETURN_IF_ERROR(runtime->Stop(absl::Seconds(30), [](const v1::Progress&) {}));
   }
+  completion_->Forget(id);  // a dump has a container in the namespace
   VIBE_RETURN_IF_ERROR(images_.RemoveNamespace(ns));
   VIBE_RETURN_IF_ERROR(ForgetFirewall(id));
-  completion_->Forget(id);
   {
     absl::MutexLock lock(&entry.mutex);
     entry.runtime.reset();

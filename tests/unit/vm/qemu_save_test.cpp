@@ -451,8 +451,8 @@ TEST_F(QemuSaveTest, AGuestThatIsHeldForRoomGoesOnWhenThereIsSome) {
                        .keeper = "/nowhere/vibe-qemu-keeper",
                        .images = {folder_},
                        .guest = [](bool) { return GuestOptions{}; }});
+  std::atomic<bool> went_on = false;
   {
-    std::atomic<bool> went_on = false;
     const Peer peer(
         layout_.control(),
         {[](const UniqueFd& qemu) {
@@ -465,8 +465,8 @@ TEST_F(QemuSaveTest, AGuestThatIsHeldForRoomGoesOnWhenThereIsSome) {
            went_on = true;
          }});
     EXPECT_EQ(machine.Hindrance(), "");  // the disk of this test has room
-    EXPECT_TRUE(went_on);
   }
+  EXPECT_TRUE(went_on);
   fs::remove(layout_.control());
   const Peer peer(
       layout_.control(), {[](const UniqueFd& qemu) {
