@@ -103,8 +103,8 @@ absl::StatusOr<bool> YieldReserve(const fs::path& data) {
 }
 
 absl::Status KeepReserve(const fs::path& data) {
+  VIBE_ASSIGN_OR_RETURN(FilesystemSpace space, SpaceOf(data));
   for (int number = 0; number < kReserveParts; ++number) {
-    VIBE_ASSIGN_OR_RETURN(const FilesystemSpace space, SpaceOf(data));
     const ReservePart part = ReservePartOf(space, number);
     const fs::path path = PathOf(data, number);
     if (IsHeld(path, part)) {
@@ -116,12 +116,12 @@ absl::Status KeepReserve(const fs::path& data) {
     }
     VIBE_RETURN_IF_ERROR(MakeDirectories(data / kFolder, 0700));
     VIBE_RETURN_IF_ERROR(MakePart(path, part));
+    VIBE_ASSIGN_OR_RETURN(space, SpaceOf(data));
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<uint64_t> MissingReserve(const fs::path& data) {
-  VIBE_ASSIGN_OR_RETURN(const FilesystemSpace space, SpaceOf(data));
+uint64_t MissingReserve(const fs::path& data, const FilesystemSpace& space) {
   uint64_t missing = 0;
   for (int number = 0; number < kReserveParts; ++number) {
     const ReservePart part = ReservePartOf(space, number);

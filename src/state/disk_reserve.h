@@ -34,7 +34,7 @@ absl::StatusOr<bool> YieldReserve(const std::filesystem::path& data);
 // Takes back what was given up, as far as there is room for it and for work.
 absl::Status KeepReserve(const std::filesystem::path& data);
 
-// The bytes that are to be taken back: nobody's room, though free.
-absl::StatusOr<uint64_t> MissingReserve(const std::filesystem::path& data);
+// The bytes that are to be taken back: nobody's room, though free. `space` is the disk's.
+uint64_t MissingReserve(const std::filesystem::path& data, const FilesystemSpace& space);
 
 }  // namespace vibe::state

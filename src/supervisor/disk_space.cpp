@@ -50,8 +50,7 @@ absl::StatusOr<Room> Measure(const std::filesystem::path& data, const std::files
   }
   VIBE_ASSIGN_OR_RETURN(room.disk, state::GetFilesystemSpace(fd.get()));
   // What is given up for a moment is for nothing else.
-  VIBE_ASSIGN_OR_RETURN(const uint64_t missing, state::MissingReserve(data));
-  room.disk.available -= std::min(room.disk.available, missing);
+  room.disk.available -= std::min(room.disk.available, state::MissingReserve(data, room.disk));
   struct statvfs info {};
   if (!host.empty() && ::statvfs(host.c_str(), &info) == 0) {
     room.host = uint64_t{info.f_bavail} * info.f_frsize;

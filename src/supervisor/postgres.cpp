@@ -194,6 +194,7 @@ absl::Status GiveFiles(const fs::path& folder, const struct stat& owner) {
 // somebody uses. `work` is the caller's to remove.
 struct Versions {
   std::string has, wants;
+  struct stat owner {};  // of the cluster
   bool match() const { return wants.empty() || has == wants; }
 };
 absl::StatusOr<Versions> VersionsOf(const Platform& platform, const Plan& plan,
@@ -210,7 +211,7 @@ absl::StatusOr<Versions> VersionsOf(const Platform& platform, const Plan& plan,
                                work, "postgres --version", stop));
   VIBE_ASSIGN_OR_RETURN(const std::string said, ReadFile(work / "version", kMaxLog));
   VIBE_ASSIGN_OR_RETURN(const std::string has, ReadFile(*cluster / "PG_VERSION", kMaxLog));
-  return Versions{MajorOf(has), MajorOf(said)};
+  return Versions{MajorOf(has), MajorOf(said), owner};
 }
 
 absl::Status NoDump(const Plan& plan, const std::string& volume, const Versions& versions,
@@ -295,10 +296,7 @@ absl::Status MatchPostgresVersion(const Platform& platform, const Plan& plan,
   if (!dump.ok()) {
     return NoDump(plan, volume, versions, dump.status());
   }
-  struct stat owner {};
-  if (::lstat((*cluster / "PG_VERSION").c_str(), &owner) != 0) {
-    return ErrnoError(errno, "look at the cluster");
-  }
+  const struct stat& owner = versions.owner;
   VIBE_RETURN_IF_ERROR(RemoveAll(work));
   VIBE_RETURN_IF_ERROR(MakeOwned(work, owner));
   VIBE_RETURN_IF_ERROR(ReadTar(*dump, work));

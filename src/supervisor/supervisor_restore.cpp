@@ -220,8 +220,9 @@ absl::StatusOr<Supervisor::Restored> Supervisor::RestoreSnapshot(
   restored.warnings = VolumeWarnings(snapshot, target, manifest);
   // Without a safety snapshot it may be what frees the disk, and has the reserve.
   const WorkingRoom::Hold room(working_room_);
-  VIBE_RETURN_IF_ERROR(request.skip_safety_snapshot() ? working_room_.Ensure() : CheckSpace());
-  if (!request.skip_safety_snapshot()) {
+  if (request.skip_safety_snapshot()) {
+    VIBE_RETURN_IF_ERROR(working_room_.Ensure());
+  } else {  // which asks for the space that it takes
     SaveCall call;
     call.request.reason = state::SnapshotReason::kBeforeRestore;
     call.request.message = absl::StrCat("before the restore of ", request.snapshot_id());
