@@ -1,7 +1,7 @@
 // Gives what was freed in the data file system back to the file beneath it, on the host. btrfs'
 // own discard=async does that too, but leaves a block group that is still in use alone for two
 // minutes (docs/vm-image.md has the figures); it stays on for what is too little to be worth a
-// trim.
+// trim. For the VM and the native machine both.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,9 @@ namespace vibe::init {
 // or goes on for long. Pure; one thread.
 class FreedSpace {
  public:
-  // Space that was freed before `start` is trimmed as well, once the machine has had time to start.
-  explicit FreedSpace(absl::Time start) : start_(start) {}
+  // `free` bytes at the `start`. What was freed before it is trimmed as well, once the machine has
+  // had time to start.
+  FreedSpace(uint64_t free, absl::Time start) : start_(start), least_(free), last_(free) {}
 
   // To be asked every kLook with the file system's free bytes. True: trim now.
   bool Due(uint64_t free, absl::Time now);
@@ -31,8 +32,8 @@ class FreedSpace {
  private:
   const absl::Time start_;
   bool started_ = false;
-  uint64_t least_ = UINT64_MAX;  // free bytes, since the last trim
-  uint64_t last_ = 0;
+  uint64_t least_;  // free bytes, since the last trim
+  uint64_t last_;
   absl::Time waiting_since_ = absl::InfiniteFuture();
 };
 

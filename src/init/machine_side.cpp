@@ -22,10 +22,12 @@
 #include "base/status.h"
 #include "init/child.h"
 #include "init/command_lines.h"
+#include "init/freed_space.h"
 #include "init/log_pipe.h"
 #include "init/mounts.h"
 #include "init/network.h"
 #include "init/service.h"
+#include "init/worker.h"
 
 namespace vibe::init {
 namespace fs = std::filesystem;
@@ -260,6 +262,8 @@ int RunMachine(const Plan& plan, UniqueFd go, UniqueFd report) {
     if (status.ok()) {
       Report(report, "ok\n");
       report.reset();
+      // Without it only the space on the host comes back later.
+      StartWorker("freed space", 19, [] { return KeepTrimmed(inside::kData); });
       supervision->Run();
       supervision->PowerOff();
       Unmount();

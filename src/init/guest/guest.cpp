@@ -21,9 +21,9 @@
 #include "init/guest/modules.h"
 #include "init/guest/services.h"
 #include "init/guest/uplink.h"
-#include "init/guest/worker.h"
 #include "init/log_pipe.h"
 #include "init/network.h"
+#include "init/worker.h"
 #include "vm/native/cgroup.h"
 #include "vm/native/layout.h"
 

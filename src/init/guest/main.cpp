@@ -19,7 +19,7 @@
 #include "init/guest/root.h"
 #include "init/guest/settings.h"
 #include "init/guest/timeline.h"
-#include "init/guest/worker.h"
+#include "init/worker.h"
 #include "vm/native/layout.h"
 
 namespace vibe::init::guest {
@@ -93,7 +93,7 @@ int main() {
   }
   const absl::Status status = vibe::init::guest::Live();
   if (!status.ok()) {
-    vibe::init::guest::SayError("fatal", status);
+    vibe::init::SayError("fatal", status);
   }
   vibe::init::guest::SwitchOff();
 }

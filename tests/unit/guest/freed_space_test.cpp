@@ -15,15 +15,15 @@ class FreedSpaceTest : public testing::Test {
     return freed_.Due(free_mib * kMib, now_);
   }
   // Past the trim that follows the start.
-  void Start(uint64_t free_mib) {
-    while (!Look(free_mib)) {
+  void Start() {
+    while (!Look(1000)) {
       ASSERT_LE(now_ - kStart, FreedSpace::kAfterStart);
     }
   }
 
   static constexpr absl::Time kStart = absl::UnixEpoch();
   absl::Time now_ = kStart;
-  FreedSpace freed_{kStart};
+  FreedSpace freed_{1000 * kMib, kStart};
 };
 
 TEST_F(FreedSpaceTest, WhatWasFreedBeforeTheStartIsTrimmedOnceTheMachineIsUp) {
@@ -34,8 +34,17 @@ TEST_F(FreedSpaceTest, WhatWasFreedBeforeTheStartIsTrimmedOnceTheMachineIsUp) {
   EXPECT_FALSE(Look(1000));
 }
 
+TEST_F(FreedSpaceTest, WhatIsFreedSoonAfterTheStartDoesNotWaitForThatTrim) {
+  EXPECT_FALSE(Look(2000));
+  EXPECT_TRUE(Look(2000));
+  while (now_ - kStart < FreedSpace::kAfterStart - FreedSpace::kLook) {
+    EXPECT_FALSE(Look(2000));
+  }
+  EXPECT_TRUE(Look(2000));
+}
+
 TEST_F(FreedSpaceTest, ATrimFollowsTheEndOfADeletion) {
-  Start(1000);
+  Start();
   EXPECT_FALSE(Look(2000)) << "the deletion may go on";
   EXPECT_FALSE(Look(3000));
   EXPECT_TRUE(Look(3000));
@@ -43,7 +52,7 @@ TEST_F(FreedSpaceTest, ATrimFollowsTheEndOfADeletion) {
 }
 
 TEST_F(FreedSpaceTest, ADeletionWithoutAnEndIsTrimmedOnTheWay) {
-  Start(1000);
+  Start();
   uint64_t free = 1000;
   int looks = 1;
   while (!Look(free += 100)) {
@@ -52,7 +61,7 @@ TEST_F(FreedSpaceTest, ADeletionWithoutAnEndIsTrimmedOnTheWay) {
 }
 
 TEST_F(FreedSpaceTest, LittleIsLeftToTheFileSystem) {
-  Start(1000);
+  Start();
   for (uint64_t free : {1010, 1020, 1063, 1063}) {
     EXPECT_FALSE(Look(free));
   }
@@ -60,7 +69,7 @@ TEST_F(FreedSpaceTest, LittleIsLeftToTheFileSystem) {
 }
 
 TEST_F(FreedSpaceTest, SpaceThatWasUsedAndFreedAgainCounts) {
-  Start(1000);
+  Start();
   EXPECT_FALSE(Look(200));
   EXPECT_FALSE(Look(900));
   EXPECT_TRUE(Look(900));

@@ -1,4 +1,4 @@
-#include "init/guest/worker.h"
+#include "init/worker.h"
 
 #include <signal.h>
 #include <sys/resource.h>
@@ -8,7 +8,7 @@
 #include "base/status.h"
 #include "init/log_pipe.h"
 
-namespace vibe::init::guest {
+namespace vibe::init {
 
 pid_t StartWorker(const std::string& name, int nice, const std::function<absl::Status()>& step) {
   const pid_t pid = ::fork();
@@ -37,4 +37,4 @@ void SayError(const std::string& what, const absl::Status& status) {
   }
 }
 
-}  // namespace vibe::init::guest
+}  // namespace vibe::init

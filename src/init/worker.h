@@ -1,5 +1,5 @@
-// Steps of the boot that go on beside each other, each in a process of its own, so that vibe-init
-// itself has one thread and waits for nothing.
+// Work that goes on beside an init, each piece in a process of its own, so that the init itself has
+// one thread and waits for nothing.
 #pragma once
 
 #include <sys/types.h>
@@ -9,7 +9,7 @@
 
 #include "absl/status/status.h"
 
-namespace vibe::init::guest {
+namespace vibe::init {
 
 // Returns the process; it ends with 0, or with 1 after it has said why `step` failed. -1 when there
 // can be no process.
@@ -19,4 +19,4 @@ pid_t StartWorker(const std::string& name, int nice, const std::function<absl::S
 // "error: message", the log and the advice, as lines on the console.
 void SayError(const std::string& what, const absl::Status& status);
 
-}  // namespace vibe::init::guest
+}  // namespace vibe::init
