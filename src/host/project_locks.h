@@ -1,10 +1,13 @@
 // One operation at a time on each project: the others wait a little, then are told which one runs.
 // Those that end a project (stop, rm) do not wait for one that starts it: they cancel it. Closed
-// for a while, nobody gets a lock. Thread-safe.
+// for a while, nobody gets a lock. What the background could not do to a project meanwhile is done
+// when the operation on it has ended. Thread-safe.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -28,9 +31,8 @@ class ProjectLocks {
         : owner_(std::exchange(other.owner_, nullptr)), name_(other.name_) {}
     Held& operator=(Held&&) = delete;
     ~Held() {
-      if (owner_ != nullptr) {
-        const absl::MutexLock lock(&owner_->mutex_);
-        owner_->running_.erase(name_);
+      if (owner_ != nullptr && owner_->Release(name_)) {
+        owner_->missed_(name_);
       }
     }
 
@@ -64,6 +66,10 @@ class ProjectLocks {
    private:
     ProjectLocks* owner_;
   };
+
+  // `missed` is called by the thread that let go of a project which kBackground wanted meanwhile.
+  explicit ProjectLocks(std::function<void(const std::string& name)> missed)
+      : missed_(std::move(missed)) {}
 
   // Cancels what users began and lets nothing new begin; for what works on all projects at once.
   // Aborted when it is closed already.
@@ -100,7 +106,7 @@ class ProjectLocks {
         // In steps, so that a client that goes away does not wait to the end.
         const absl::Time step = std::min(give_up, absl::Now() + absl::Milliseconds(100));
         if (mutex_.AwaitWithDeadline(absl::Condition(&free), step)) {
-          running_[name] = {operation, priority == Priority::kUser ? &cancel : nullptr};
+          running_[name] = {operation, priority == Priority::kUser ? &cancel : nullptr, false};
           return Held(this, name);
         }
         const auto running = running_.find(name);
@@ -109,6 +115,9 @@ class ProjectLocks {
           running->second.cancel->Cancel();
         }
         if (absl::Now() >= give_up) {
+          if (running != running_.end() && priority == Priority::kBackground) {
+            running->second.missed = true;
+          }
           return WithAdvice(
               Error(absl::StatusCode::kAborted, Reason::kConflict,
                     absl::StrCat("another operation on ", name, " is running (",
@@ -124,8 +133,17 @@ class ProjectLocks {
   struct Running {
     std::string operation;
     Cancellation* cancel = nullptr;  // null: not to be interrupted
+    bool missed = false;             // kBackground wanted the project
   };
 
+  // Whether it was wanted by kBackground meanwhile.
+  bool Release(const std::string& name) {
+    const absl::MutexLock lock(&mutex_);
+    const auto node = running_.extract(name);
+    return node.mapped().missed;
+  }
+
+  const std::function<void(const std::string& name)> missed_;
   absl::Mutex mutex_;
   std::map<std::string, Running> running_ ABSL_GUARDED_BY(mutex_);  // by project name
   std::string closed_by_ ABSL_GUARDED_BY(mutex_);                   // an operation; empty: open

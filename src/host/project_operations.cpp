@@ -248,12 +248,12 @@ absl::Status Projects::FinishPending(const ProjectRecord& record, Cancellation& 
   return StopLocked(record, std::nullopt, silent, cancel).status();
 }
 
-void Projects::ReconcileOne(const std::string& id, Cancellation& cancel) {
-  absl::StatusOr<ProjectRecord> record = world_.library.Find(id);
+void Projects::ReconcileOne(const std::string& ref, Cancellation& cancel) {
+  absl::StatusOr<ProjectRecord> record = world_.library.Find(ref);
   if (!record.ok() || !MachineIsUp()) {
     return;
   }
-  // An operation that runs does the same at its end.
+  const std::string id = record->id;
   const auto held = locks_.Lock(record->name, "reconcile", absl::ZeroDuration(), cancel,
                                 ProjectLocks::Priority::kBackground);
   record = world_.library.Find(id);

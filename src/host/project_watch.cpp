@@ -1,5 +1,6 @@
 #include "host/project_watch.h"
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 
 namespace vibe::host {
@@ -26,15 +27,11 @@ void ProjectWatch::Run() {
     if (state == vm::MachineState::kStopped || state == vm::MachineState::kError) {
       ports_.CloseAll();
     } else if (state == vm::MachineState::kReady || state == vm::MachineState::kBusy) {
-      // Listed after the subscription began would be better still; what falls between is seen half
-      // a minute later.
-      if (projects_.Reconcile(stop_).ok() && supervisor_
-                                                 .Events(
-                                                     [this](const v1::Project& project) {
-                                                       projects_.ReconcileOne(project.id(), stop_);
-                                                     },
-                                                     stop_)
-                                                 .ok()) {
+      const absl::Status watched = supervisor_.Events(
+          [this] { return projects_.Reconcile(stop_); },
+          [this](const v1::Project& project) { projects_.ReconcileOne(project.id(), stop_); },
+          stop_);
+      if (watched.ok()) {
         continue;
       }
     }

@@ -102,6 +102,12 @@ absl::StatusOr<std::string> ServiceForExec(const v1::Project& live, const std::s
 
 }  // namespace
 
+Projects::Projects(World world)
+    : world_(world), locks_([this](const std::string& name) {
+        Cancellation never;  // that of the operation is no concern of this
+        ReconcileOne(name, never);
+      }) {}
+
 // ---- what is there
 
 bool Projects::MachineIsUp() const {

@@ -74,7 +74,7 @@ class Projects {
   using Json = nlohmann::json;  // the schema Project, unless said otherwise
   using JsonSink = std::function<absl::Status(const Json&)>;
 
-  explicit Projects(World world) : world_(world) {}
+  explicit Projects(World world);
 
   absl::StatusOr<Json> Inspect(const std::string& path, const std::string& name,
                                Cancellation& cancel);  // the schema Inspection
@@ -132,11 +132,11 @@ class Projects {
   // Boots the machine when it does not run, with a progress event.
   absl::Status EnsureMachine(const ProgressSink& progress, Cancellation& cancel);
 
-  // Makes listeners match what runs, and finishes what is pending, of every project that no
-  // operation works on. Fails when the supervisor does not answer.
+  // Makes listeners match what runs, and finishes what is pending, of every project; where an
+  // operation works, when that has ended. Fails when the supervisor does not answer.
   absl::Status Reconcile(Cancellation& cancel);
   // The same for one project.
-  void ReconcileOne(const std::string& id, Cancellation& cancel);
+  void ReconcileOne(const std::string& ref, Cancellation& cancel);
 
  private:
   struct Live {

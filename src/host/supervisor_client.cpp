@@ -463,13 +463,19 @@ absl::Status SupervisorClient::Logs(const v1::GetProjectLogsRequest& request, co
   return sink_status.ok() ? status : sink_status;
 }
 
-absl::Status SupervisorClient::Events(const std::function<void(const v1::Project&)>& sink,
+absl::Status SupervisorClient::Events(const std::function<absl::Status()>& begun,
+                                      const std::function<void(const v1::Project&)>& sink,
                                       Cancellation& cancel) {
+  absl::Status begun_status;
   const absl::Status status = Try(
       [&](v1::Supervisor::Stub& stub, grpc::ClientContext& context, bool& final) {
         final = true;
         SetDeadline(context, kEventsTerm);
         auto reader = stub.Events(&context, v1::EventsRequest());
+        reader->WaitForInitialMetadata();
+        if (begun_status = begun(); !begun_status.ok()) {
+          context.TryCancel();
+        }
         v1::EventsResponse response;
         while (reader->Read(&response)) {
           sink(response.project());
@@ -477,6 +483,9 @@ absl::Status SupervisorClient::Events(const std::function<void(const v1::Project
         return reader->Finish();
       },
       absl::ZeroDuration(), &cancel);
+  if (!begun_status.ok()) {
+    return begun_status;
+  }
   return absl::IsDeadlineExceeded(status) ? absl::OkStatus() : status;
 }
 

@@ -87,8 +87,10 @@ class SupervisorClient {
 
   absl::Status Logs(const v1::GetProjectLogsRequest& request, const LogSink& sink,
                     Cancellation& cancel);
-  // Changes of projects, for about half a minute; then ok: list the projects and call again.
-  absl::Status Events(const std::function<void(const v1::Project&)>& sink, Cancellation& cancel);
+  // Changes of projects, for about half a minute; then ok: call again. `begun` is called once no
+  // change is missed any more; its error ends the call.
+  absl::Status Events(const std::function<absl::Status()>& begun,
+                      const std::function<void(const v1::Project&)>& sink, Cancellation& cancel);
 
   // A running command. Send from any one thread, Receive from any one thread.
   class Exec {

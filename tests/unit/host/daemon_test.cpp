@@ -474,6 +474,19 @@ TEST_F(DaemonTest, AProjectThatEndsByItselfLosesItsPortUntilItRunsAgain) {
   EXPECT_EQ(KnockUntil(port, "CONNECT"), "CONNECT");
 }
 
+TEST_F(DaemonTest, WhatHappensDuringAnOperationIsSeenWhenItEnds) {
+  const json project = Open();
+  const uint16_t port = project["services"][0]["ports"][0]["hostPort"];
+  absl::SleepFor(absl::Milliseconds(300));  // the watch has subscribed
+  supervisor_.OnStart([&](grpc::ServerContext&) {
+    supervisor_.SetStatus(project["id"], v1::STATUS_FAILED);
+    absl::SleepFor(absl::Milliseconds(300));  // the watch is told, and an operation is in its way
+    return absl::InternalError("no");
+  });
+  EXPECT_TRUE(Call("POST", "/v1/projects/my-notes/start").Lines().back().contains("error"));
+  EXPECT_EQ(KnockUntil(port, "refused"), "refused");
+}
+
 TEST_F(DaemonTest, RemovesAProjectAndCanOpenItAgain) {
   const json project = Open();
   EXPECT_EQ(Call("DELETE", "/v1/projects/my-notes").Lines().back(),

@@ -309,6 +309,7 @@ grpc::Status ScriptedSupervisor::Events(Context* context, const v1::EventsReques
     const std::lock_guard lock(mutex_);
     seen = changes_;
   }
+  writer->SendInitialMetadata();
   while (!context->IsCancelled()) {
     std::this_thread::sleep_for(milliseconds(5));
     {
