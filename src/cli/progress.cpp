@@ -18,7 +18,7 @@ constexpr int kVerbWidth = 10;
 constexpr absl::string_view kMachine = "machine";  // the item of events that are the machine's
 
 absl::string_view Verb(const std::string& phase) {
-  constexpr std::array<std::pair<absl::string_view, absl::string_view>, 14> kVerbs = {{
+  constexpr std::array<std::pair<absl::string_view, absl::string_view>, 15> kVerbs = {{
       {"boot", "booting"},
       {"resolve", "resolving"},
       {"fetch", "fetching"},
@@ -33,6 +33,7 @@ absl::string_view Verb(const std::string& phase) {
       {"restore", "restoring"},
       {"copy", "copying"},
       {"hook", "running"},
+      {"wait", "waiting:"},
   }};
   for (const auto& [name, verb] : kVerbs) {
     if (name == phase) {

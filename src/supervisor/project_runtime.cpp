@@ -224,7 +224,7 @@ absl::Status ProjectRuntime::StartService(int index,
   }
   const absl::Time free = absl::Now();
   progress(MakeProgress(v1::Progress::PHASE_START, name));
-  if (absl::Status started = RunService(index, cancelled); !started.ok()) {
+  if (absl::Status started = RunService(index, progress, cancelled); !started.ok()) {
     return Explain(index, std::move(started), since);
   }
   progress(MakeProgress(v1::Progress::PHASE_READY, name));
@@ -236,7 +236,8 @@ absl::Status ProjectRuntime::StartService(int index,
   return absl::OkStatus();
 }
 
-absl::Status ProjectRuntime::RunService(int index, const std::function<bool()>& cancelled) {
+absl::Status ProjectRuntime::RunService(int index, const ProgressSink& progress,
+                                        const std::function<bool()>& cancelled) {
   // Before the start, so that no exit of this run can carry an earlier time.
   Update(index, [](ServiceState& state) {
     state.status = v1::STATUS_STARTING;
@@ -249,7 +250,12 @@ absl::Status ProjectRuntime::RunService(int index, const std::function<bool()>& 
   const PlannedService& service = plan_.services[index];
   spdlog::debug("start of {}/{}: process runs after {:.1f} ms", plan_.project_name, service.name,
                 absl::ToDoubleMilliseconds(absl::Now() - begun));
-  absl::Status ready = AwaitReady(service, *containers_[index], [&]() -> absl::Status {
+  const auto missing = [&](const std::string& what) {
+    v1::Progress event = MakeProgress(v1::Progress::PHASE_WAIT, service.name);
+    event.set_item(what);
+    progress(event);
+  };
+  absl::Status ready = AwaitReady(service, *containers_[index], missing, [&]() -> absl::Status {
     if (cancelled()) {
       return absl::CancelledError("the start was cancelled");
     }

@@ -133,7 +133,8 @@ class ProjectRuntime {
   absl::Status StartService(int index, const std::map<std::string, std::string>& secrets,
                             const std::function<absl::Status()>& await_dependencies,
                             const ProgressSink& progress, const std::function<bool()>& cancelled);
-  absl::Status RunService(int index, const std::function<bool()>& cancelled);
+  absl::Status RunService(int index, const ProgressSink& progress,
+                          const std::function<bool()>& cancelled);
   absl::Status RemoveLeftovers();
   absl::Status WriteRunFiles();
   absl::Status Explain(int index, absl::Status status, absl::Time since);

@@ -27,6 +27,8 @@ constexpr absl::Duration kFirstPause = absl::Milliseconds(5);
 // A connection attempt costs nothing; running a check takes time from the service that gets ready.
 constexpr absl::Duration kLongestPortPause = absl::Milliseconds(20);
 constexpr absl::Duration kLongestCheckPause = absl::Milliseconds(200);
+// After that a user wonders what is waited for.
+constexpr absl::Duration kSilence = absl::Seconds(1);
 // How long a service's healthcheck waits for a first sign from its ports.
 constexpr absl::Duration kPortHint = absl::Seconds(2);
 
@@ -62,16 +64,22 @@ bool PortAnswers(const PlannedService& service, uint16_t port) {
 }
 
 // Tries until `ready` says so, with growing pauses.
-absl::Status Poll(absl::Duration timeout, absl::Duration longest_pause,
+absl::Status Poll(absl::Duration timeout, absl::Duration longest_pause, const MissingSink& missing,
                   const std::function<absl::Status()>& keep_waiting,
                   const std::function<absl::Status()>& ready) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Time begun = absl::Now();
+  const absl::Time deadline = begun + timeout;
   absl::Duration pause = kFirstPause;
+  std::string told;
   while (true) {
     VIBE_RETURN_IF_ERROR(keep_waiting());
     const absl::Status status = ready();
     if (status.ok()) {
       return status;
+    }
+    if (absl::Now() - begun >= kSilence && status.message() != told) {
+      told = std::string(status.message());
+      missing(told);
     }
     if (absl::Now() >= deadline) {
       VIBE_RETURN_IF_ERROR(keep_waiting());
@@ -95,13 +103,13 @@ std::vector<std::string> CheckCommand(const manifest::Healthcheck& check) {
 
 // A check runs a program, which costs a starting service far more time than a connection attempt:
 // while no port answers there is hardly a point in it.
-absl::Status AwaitAnyPort(const PlannedService& service,
+absl::Status AwaitAnyPort(const PlannedService& service, const MissingSink& missing,
                           const std::function<absl::Status()>& keep_waiting) {
   const bool has_port =
       std::any_of(service.ports.begin(), service.ports.end(),
                   [](const auto& port) { return port.protocol == manifest::Protocol::kTcp; });
   const absl::Status status =
-      !has_port ? absl::OkStatus() : Poll(kPortHint, kLongestPortPause, keep_waiting, [&] {
+      !has_port ? absl::OkStatus() : Poll(kPortHint, kLongestPortPause, missing, keep_waiting, [&] {
         return std::any_of(service.ports.begin(), service.ports.end(),
                            [&](const auto& port) { return PortAnswers(service, port.container); })
                    ? absl::OkStatus()
@@ -112,15 +120,17 @@ absl::Status AwaitAnyPort(const PlannedService& service,
 
 absl::Status AwaitHealthy(const PlannedService& service, const manifest::Healthcheck& check,
                           const std::vector<std::string>& command, ServiceContainer& container,
+                          const MissingSink& missing,
                           const std::function<absl::Status()>& keep_waiting) {
-  VIBE_RETURN_IF_ERROR(AwaitAnyPort(service, keep_waiting));
+  VIBE_RETURN_IF_ERROR(AwaitAnyPort(service, missing, keep_waiting));
   // The manifest's budget counts from the end of the start period, but tries do not wait for its
   // interval: a service that is ready early should not be waited for.
   const absl::Duration budget =
       absl::Milliseconds(check.start_period_ms) +
       check.retries * absl::Milliseconds(check.interval_ms + check.timeout_ms);
   return Poll(
-      std::min(budget, kReadyTimeout), kLongestCheckPause, keep_waiting, [&]() -> absl::Status {
+      std::min(budget, kReadyTimeout), kLongestCheckPause, missing, keep_waiting,
+      [&]() -> absl::Status {
         VIBE_ASSIGN_OR_RETURN(const uint32_t exit_code,
                               container.Exec(command, absl::Milliseconds(check.timeout_ms)));
         return exit_code == 0 ? absl::OkStatus()
@@ -133,10 +143,11 @@ absl::Status AwaitHealthy(const PlannedService& service, const manifest::Healthc
 }  // namespace
 
 absl::Status AwaitReady(const PlannedService& service, ServiceContainer& container,
+                        const MissingSink& missing,
                         const std::function<absl::Status()>& keep_waiting) {
   if (service.healthcheck) {
     if (const auto command = CheckCommand(*service.healthcheck); !command.empty()) {
-      return AwaitHealthy(service, *service.healthcheck, command, container, keep_waiting);
+      return AwaitHealthy(service, *service.healthcheck, command, container, missing, keep_waiting);
     }
   }
   bool has_tcp_port = false;
@@ -145,7 +156,7 @@ absl::Status AwaitReady(const PlannedService& service, ServiceContainer& contain
       continue;
     }
     has_tcp_port = true;
-    VIBE_RETURN_IF_ERROR(Poll(kReadyTimeout, kLongestPortPause, keep_waiting, [&] {
+    VIBE_RETURN_IF_ERROR(Poll(kReadyTimeout, kLongestPortPause, missing, keep_waiting, [&] {
       return PortAnswers(service, port.container)
                  ? absl::OkStatus()
                  : absl::UnavailableError(
@@ -156,7 +167,7 @@ absl::Status AwaitReady(const PlannedService& service, ServiceContainer& contain
     return absl::OkStatus();
   }
   const absl::Time settled = absl::Now() + kSettleTime;
-  return Poll(kReadyTimeout, kLongestPortPause, keep_waiting, [&] {
+  return Poll(kReadyTimeout, kLongestPortPause, missing, keep_waiting, [&] {
     return absl::Now() >= settled ? absl::OkStatus()
                                   : absl::UnavailableError("it has just started");
   });

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -14,9 +15,14 @@ namespace vibe::supervisor {
 // How long a service may take to get ready; the first run of an app may install its dependencies.
 inline constexpr absl::Duration kReadyTimeout = absl::Minutes(5);
 
+// What is still missing, such as "port 80 does not answer": a second after the wait began, and
+// again when that changes.
+using MissingSink = std::function<void(const std::string& what)>;
+
 // Blocks until the service is ready. `keep_waiting` is asked between tries; its error (the process
 // ended, the user gave up) is returned as it is. DeadlineExceeded says what was waited for.
 absl::Status AwaitReady(const PlannedService& service, ServiceContainer& container,
+                        const MissingSink& missing,
                         const std::function<absl::Status()>& keep_waiting);
 
 }  // namespace vibe::supervisor

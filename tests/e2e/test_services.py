@@ -36,12 +36,17 @@ def test_services_stop_in_reverse_order(vibe, tmp_path):
     vibe("rm", "order", "--yes")
 
 
-def test_stop_ends_a_start_that_hangs(vibe, tmp_path):
+def test_a_start_that_hangs_says_why_and_stop_ends_it(vibe, tmp_path):
     app = write_app(tmp_path / "app", [probe("web", ["sleep", "1000"], ports=WEB_PORT)])
     with subprocess.Popen([str(BIN / "vibe"), "open", str(app), "--yes", "--name", "hangs"], env=vibe.environment,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as opening:
         eventually(lambda: vibe.project("hangs") and states(vibe, "hangs").get("web") == "starting",
                    what="the start")
+        said = ""
+        while "web: waiting: port 8080 does not answer" not in said:
+            line = opening.stdout.readline().decode()
+            assert line, f"it does not say what it waits for: {said}"
+            said += line
         started = time.monotonic()
         vibe("stop", "hangs")
         assert time.monotonic() - started < 15
