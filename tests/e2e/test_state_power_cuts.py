@@ -80,6 +80,8 @@ class PowerCuts(Operations):
         """Whether the command came through before the cut, as it may."""
         words, succeeded = self.words_for(what)
         results = []
+        if "\n" in (fault or ""):
+            self.vibe.kill_vibed()  # the next one has brought no machine back yet, which it does only so often within minutes
         if fault:
             self.arm(fault)
         before = self.console()
