@@ -79,7 +79,11 @@ absl::StatusOr<int> RunRm(Session& session, const Invocation& invocation) {
   document["keptData"] = invocation.keep_data;
   session.Print(
       absl::StrCat(Escape(project.name),
-                   invocation.keep_data ? " is removed; its data is kept\n" : " is removed\n"),
+                   invocation.keep_data
+                       ? absl::StrCat(" is removed; its data is kept: open the app again to have "
+                                      "it back, or delete it with `vibe rm ",
+                                      Escape(project.name), "`\n")
+                       : " is removed\n"),
       document);
   return kExitOk;
 }
@@ -102,7 +106,9 @@ absl::StatusOr<int> RunPs(Session& session, const Invocation& invocation) {
   for (const Json& project : ArrayAt(answer, "projects")) {
     projects.push_back(ParseProject(project));
   }
-  session.Print(RenderProjects(projects, session.Table()), answer);
+  session.Print(absl::StrCat(RenderProjects(projects, session.Table()),
+                             DescribeKept(ArrayAt(answer, "kept"))),
+                answer);
   session.NoteDisk(answer);
   return kExitOk;
 }

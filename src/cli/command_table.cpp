@@ -209,7 +209,8 @@ CommandText Rm() {
       "given, its data. Asks first on a terminal; without one --yes is needed. The app's own "
       "folder "
       "is not touched.\n\n"
-      "Also removes what `vibe doctor` calls a stray project: one that the machine has and this "
+      "Also deletes the data that an earlier --keep-data kept, which `vibe ps` lists, and "
+      "removes what `vibe doctor` calls a stray project: one that the machine has and this "
       "computer no record of.",
       {ProjectName(), Flag({"-y", "--yes"}, "do not ask"),
        Flag({"--keep-data"}, "keep the data; opening the app under the same name finds it again")},

@@ -139,6 +139,23 @@ std::string RenderProjects(const std::vector<Project>& projects, const TableStyl
   return RenderTable({"NAME", "STATUS", "SERVICES", "URL", "APP"}, rows, style.width);
 }
 
+std::string DescribeKept(const Json& kept) {
+  if (kept.empty()) {
+    return "";
+  }
+  std::vector<std::vector<Cell>> rows;
+  for (const Json& project : kept) {
+    rows.push_back({{Escape(StringAt(project, "name")), ""},
+                    {absl::StrCat(Escape(StringAt(project, "appId")), " ",
+                                  Escape(StringAt(project, "version"))),
+                     ""},
+                    {Escape(StringAt(project, "id")), ""}});
+  }
+  return absl::StrCat(
+      "\nRemoved, and their data kept: `vibe rm` deletes it, opening the app again has it back.\n",
+      RenderTable({"NAME", "APP", "ID"}, rows, 0));
+}
+
 std::string RenderPorts(const Project& project, const TableStyle& style) {
   std::vector<std::vector<Cell>> rows;
   for (const ProjectService& service : project.services) {

@@ -51,6 +51,9 @@ Project ParseProject(const Json& json);
 // each further port, and for what is wrong with it.
 std::string DescribeProject(const Project& project);
 
+// What `vibe ps` says of the removed projects whose data was kept; empty when there are none.
+std::string DescribeKept(const Json& kept);
+
 struct TableStyle {
   int width = 0;  // 0: any
   bool color = false;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/file.h"
 #include "base/status.h"
 
@@ -24,6 +25,18 @@ absl::StatusOr<ProjectRecord> LoadOne(const fs::path& directory) {
   }
   return record;
 }
+
+bool Is(const ProjectRecord& record, absl::string_view ref) {
+  return record.id == ref || record.name == ref;
+}
+
+absl::Status NoProject(absl::string_view ref, absl::string_view advice) {
+  return WithAdvice(Error(absl::StatusCode::kNotFound, Reason::kNotFound,
+                          absl::StrCat("there is no project called ", ref)),
+                    advice);
+}
+
+constexpr char kSeePs[] = "`vibe ps` lists the projects";
 
 }  // namespace
 
@@ -57,11 +70,19 @@ absl::StatusOr<std::unique_ptr<Library>> Library::Load(fs::path directory) {
 }
 
 std::vector<ProjectRecord> Library::All() const {
+  return Sorted(/*removed=*/false);
+}
+
+std::vector<ProjectRecord> Library::Kept() const {
+  return Sorted(/*removed=*/true);
+}
+
+std::vector<ProjectRecord> Library::Sorted(bool removed) const {
   std::vector<ProjectRecord> all;
   {
     const absl::MutexLock lock(&mutex_);
     for (const auto& [id, record] : records_) {
-      if (!record.removed) {
+      if (record.removed == removed) {
         all.push_back(record);
       }
     }
@@ -74,14 +95,19 @@ std::vector<ProjectRecord> Library::All() const {
 
 absl::StatusOr<ProjectRecord> Library::Find(absl::string_view ref) const {
   const absl::MutexLock lock(&mutex_);
+  bool kept = false;
   for (const auto& [id, record] : records_) {
-    if (!record.removed && (id == ref || record.name == ref)) {
-      return record;
+    if (Is(record, ref)) {
+      if (!record.removed) {
+        return record;
+      }
+      kept = true;
     }
   }
-  return WithAdvice(Error(absl::StatusCode::kNotFound, Reason::kNotFound,
-                          absl::StrCat("there is no project called ", ref)),
-                    "`vibe ps` lists the projects");
+  return NoProject(
+      ref, kept ? absl::StrCat("it was removed and its data kept: `vibe open FOLDER --name ", ref,
+                               "` brings it back, `vibe rm ", ref, "` deletes it")
+                : kSeePs);
 }
 
 std::optional<ProjectRecord> Library::FindForOpen(absl::string_view name,
@@ -146,10 +172,25 @@ bool Library::Knows(absl::string_view id) const {
   return records_.count(std::string(id)) > 0 || broken_ids_.count(id) > 0;
 }
 
-size_t Library::CountKept() const {
-  const absl::MutexLock lock(&mutex_);
-  return static_cast<size_t>(std::count_if(records_.begin(), records_.end(),
-                                           [](const auto& entry) { return entry.second.removed; }));
+absl::StatusOr<ProjectRecord> Library::FindKept(absl::string_view ref) const {
+  std::vector<ProjectRecord> found;
+  for (const ProjectRecord& record : Kept()) {
+    if (Is(record, ref)) {
+      found.push_back(record);
+    }
+  }
+  if (found.size() == 1) {
+    return found.front();
+  }
+  if (found.empty()) {
+    return NoProject(ref, kSeePs);
+  }
+  const auto id = [](std::string* out, const ProjectRecord& record) {
+    absl::StrAppend(out, record.id, " of ", record.app_id);
+  };
+  return WithAdvice(absl::InvalidArgumentError(absl::StrCat("several projects called ", ref,
+                                                            " were removed and their data kept")),
+                    absl::StrCat("give an id: ", absl::StrJoin(found, ", ", id)));
 }
 
 }  // namespace vibe::host

@@ -41,14 +41,17 @@ class Library {
   // Whether there is a record of that id: of a removed project whose data was kept, and one that
   // could not be loaded, too.
   bool Knows(absl::string_view id) const;
-  // How many were removed with their data kept.
-  size_t CountKept() const;
+  // Those that were removed with their data kept, sorted by name.
+  std::vector<ProjectRecord> Kept() const;
+  // One of those by id or name; INVALID_ARGUMENT names the ids when several have the name.
+  absl::StatusOr<ProjectRecord> FindKept(absl::string_view ref) const;
 
   // One line for each file that could not be loaded.
   const std::vector<std::string>& broken() const { return broken_; }
 
  private:
   explicit Library(std::filesystem::path directory);
+  std::vector<ProjectRecord> Sorted(bool removed) const;
 
   const std::filesystem::path directory_;
   std::vector<std::string> broken_;  // set by Load only

@@ -80,7 +80,7 @@ json MachineReset::Preview() const {
     names.push_back(record.name);
   }
   return json{{"projects", names},
-              {"keptProjects", world_.library.CountKept()},
+              {"keptProjects", world_.library.Kept().size()},
               {"bytes", vm::AllocatedBytes(world_.machine.DataPaths())}};
 }
 

@@ -191,6 +191,10 @@ absl::Status Projects::Remove(const std::string& ref, bool keep_data, const Prog
                               Cancellation& cancel) {
   absl::StatusOr<ProjectRecord> record = world_.library.Find(ref);
   if (!record.ok()) {
+    const absl::StatusOr<ProjectRecord> kept = world_.library.FindKept(ref);
+    if (!absl::IsNotFound(kept.status())) {
+      return kept.ok() ? RemoveKept(*kept, keep_data, progress, cancel) : kept.status();
+    }
     const std::optional<v1::Project> stray = FindStray(ref, cancel);
     return stray ? RemoveStray(*stray, keep_data, progress, cancel) : record.status();
   }
@@ -198,6 +202,23 @@ absl::Status Projects::Remove(const std::string& ref, bool keep_data, const Prog
                         Lock(record->name, "rm", cancel, ProjectLocks::Priority::kEnding));
   VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record->id));
   return RemoveLocked(*record, keep_data, progress, cancel);
+}
+
+// That it is under way is not recorded: until its data is gone it is kept, and can be removed
+// again.
+absl::Status Projects::RemoveKept(const ProjectRecord& kept, bool keep_data,
+                                  const ProgressSink& progress, Cancellation& cancel) {
+  if (keep_data) {
+    return WithAdvice(absl::FailedPreconditionError(
+                          absl::StrCat(kept.name, " is removed already, and its data is kept")),
+                      "to delete its data, leave out --keep-data");
+  }
+  VIBE_ASSIGN_OR_RETURN(const auto held,
+                        Lock(kept.name, "rm", cancel, ProjectLocks::Priority::kEnding));
+  VIBE_RETURN_IF_ERROR(world_.library.FindKept(kept.id).status());  // nobody opened it meanwhile
+  VIBE_RETURN_IF_ERROR(EnsureMachine(progress, cancel));
+  VIBE_RETURN_IF_ERROR(world_.supervisor.DeleteProject(kept.id, /*delete_data=*/true, cancel));
+  return world_.library.Remove(kept.id);
 }
 
 // Nothing of it is recorded, and nothing has to be: until it is gone, it can be removed again.

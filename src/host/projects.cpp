@@ -191,10 +191,28 @@ Projects::Json Projects::List(Cancellation& cancel) {
   return list;
 }
 
+Projects::Json Projects::ListKept() const {
+  Json list = Json::array();
+  for (const ProjectRecord& record : world_.library.Kept()) {
+    list.push_back({{"id", record.id},
+                    {"name", record.name},
+                    {"appId", record.app_id},
+                    {"version", record.app_version}});
+  }
+  return list;
+}
+
 absl::StatusOr<Projects::Json> Projects::Get(const std::string& ref, Cancellation& cancel) {
   const absl::StatusOr<ProjectRecord> record = world_.library.Find(ref);
   if (record.ok()) {
     return View(*record, AskMachine(cancel));
+  }
+  const absl::StatusOr<ProjectRecord> kept = world_.library.FindKept(ref);
+  if (kept.ok()) {
+    return View(*kept, nullptr, AdviceOf(record.status()));
+  }
+  if (!absl::IsNotFound(kept.status())) {
+    return kept.status();
   }
   const std::optional<v1::Project> stray = FindStray(ref, cancel);
   if (!stray) {

@@ -79,8 +79,10 @@ class Projects {
   absl::StatusOr<Json> Inspect(const std::string& path, const std::string& name,
                                Cancellation& cancel);  // the schema Inspection
   Json List(Cancellation& cancel);                     // an array
-  // Get and Remove know a project of the machine too that is not in the library, which lists none
-  // of those: a crash of an earlier build may have left it.
+  Json ListKept() const;                               // an array of the schema KeptProject
+  // Get and Remove know what List leaves out too: projects whose data was kept when they were
+  // removed, and those of the machine that are not in the library, which a crash of an earlier
+  // build may have left.
   absl::StatusOr<Json> Get(const std::string& ref, Cancellation& cancel);
 
   absl::StatusOr<Json> Open(const OpenRequest& request, const ProgressSink& progress,
@@ -174,6 +176,8 @@ class Projects {
                                   const ProgressSink& progress, Cancellation& cancel);
   absl::Status RemoveLocked(ProjectRecord record, bool keep_data, const ProgressSink& progress,
                             Cancellation& cancel);
+  absl::Status RemoveKept(const ProjectRecord& kept, bool keep_data, const ProgressSink& progress,
+                          Cancellation& cancel);
   absl::Status RemoveStray(const v1::Project& stray, bool keep_data, const ProgressSink& progress,
                            Cancellation& cancel);
   // Those that the user chose, of this project: nothing is changed when one cannot be had.

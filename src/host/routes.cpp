@@ -93,7 +93,9 @@ std::vector<Route> ProjectRoutes(Projects& projects) {
                  VIBE_RETURN_IF_ERROR(Bare(call));
                  json list = projects.List(call.cancel);
                  const std::string warning = list.empty() ? "" : projects.DiskWarning();
-                 return json{{"projects", std::move(list)}, {"diskWarning", warning}};
+                 return json{{"projects", std::move(list)},
+                             {"kept", projects.ListKept()},
+                             {"diskWarning", warning}};
                }),
       Stream("POST", "/v1/projects",
              [&projects](ApiCall& call, const ProgressSink& progress) -> absl::StatusOr<json> {

@@ -456,15 +456,15 @@ absl::Status Supervisor::DeleteProject(const std::string& id, bool delete_data) 
   absl::MutexLock operation(&entry->operation);
   --entry->stops;
   const auto record = store_->Get(id);
-  if (absl::IsNotFound(record.status())) {
-    absl::MutexLock lock(&mutex_);
-    entries_.erase(id);
-    return absl::OkStatus();
+  if (record.ok()) {
+    VIBE_RETURN_IF_ERROR(
+        working_room_.Use([&] { return DeleteLocked(*entry, *record, delete_data); }));
+    RemoveUnusedPackages();
+  } else if (!absl::IsNotFound(record.status())) {
+    return record.status();
+  } else if (delete_data && IsProjectId(id)) {  // it may have been kept when the project went
+    VIBE_RETURN_IF_ERROR(working_room_.Use([&] { return DestroyProjectState(DirectoryOf(id)); }));
   }
-  VIBE_RETURN_IF_ERROR(record.status());
-  VIBE_RETURN_IF_ERROR(
-      working_room_.Use([&] { return DeleteLocked(*entry, *record, delete_data); }));
-  RemoveUnusedPackages();
   absl::MutexLock lock(&mutex_);
   entries_.erase(id);
   return absl::OkStatus();

@@ -266,6 +266,19 @@ def test_a_version_that_is_not_there_any_more_is_asked_for(vibe, tmp_path):
     vibe("rm", "again", "--yes")
 
 
+def test_data_that_was_kept_is_listed_until_it_is_deleted(vibe, tmp_path):
+    app = write_app(tmp_path / "app", [probe(stateVolumes=["files:/files"])], state={"volumes": [{"name": "files"}]})
+    opened = vibe.open(app, name="kept")
+    directory = vibe.inside(f"/run/vibe/data/projects/{opened['id']}")
+    vibe("save", "kept")
+    assert "`vibe rm kept`" in vibe("rm", "kept", "--keep-data", "--yes")
+    assert [kept["name"] for kept in vibe.json("ps")["kept"]] == ["kept"] and "kept" in vibe("ps")
+    assert "`vibe rm kept` deletes it" in vibe.fails("start", "kept") and directory.exists()
+    vibe("rm", "kept", "--yes")
+    assert not directory.exists() and not vibe.json("ps")["kept"]
+    assert "no project called kept" in vibe.fails("rm", "kept", "--yes")
+
+
 def test_a_version_that_does_not_start_is_rolled_back(vibe, tmp_path):
     app = write_app(tmp_path / "app", [probe("web", ["serve", "8080", "hello"], ports=[{"container": 8080}],
                                              stateVolumes=["files:/files"])],

@@ -504,6 +504,26 @@ TEST_F(DaemonTest, DataThatWasKeptIsFoundAgainByTheSameAppAndAskedForAgain) {
   EXPECT_EQ(Open()["id"], project["id"]);
 }
 
+TEST_F(DaemonTest, DataThatWasKeptIsListedAndDeletedWhenItIsAskedFor) {
+  const json project = Open();
+  Call("DELETE", "/v1/projects/my-notes?keepData=true");
+  const json list = Call("GET", "/v1/projects").Json();
+  CheckSchema(list, "ProjectList");
+  ASSERT_EQ(list["kept"].size(), 1u);
+  EXPECT_EQ(list["kept"][0]["id"], project["id"]);
+  const json shown = Call("GET", "/v1/projects/my-notes").Json();
+  EXPECT_EQ(shown["status"], "stopped");
+  EXPECT_THAT(shown["message"].get<std::string>(), HasSubstr("`vibe rm my-notes` deletes it"));
+  const json start = Call("POST", "/v1/projects/my-notes/start").Json()["error"];
+  EXPECT_EQ(start["reason"], "NOT_FOUND");
+  EXPECT_THAT(start["advice"].get<std::string>(), HasSubstr("its data kept"));
+  const auto again = Call("DELETE", "/v1/projects/my-notes?keepData=true").Lines();
+  EXPECT_THAT(again.back()["error"]["message"].get<std::string>(), HasSubstr("removed already"));
+  EXPECT_TRUE(Call("DELETE", "/v1/projects/my-notes").Lines().back().contains("result"));
+  EXPECT_TRUE(Call("GET", "/v1/projects").Json()["kept"].empty());
+  EXPECT_NE(Open()["id"], project["id"]);
+}
+
 TEST_F(DaemonTest, ARemovalThatWasInterruptedIsFinishedByTheNextVibed) {
   const json project = Open();
   daemon_.reset();

@@ -151,5 +151,26 @@ TEST(Library, AProjectRemovedWithItsDataKeptIsFoundByTheSameApp) {
   EXPECT_TRUE((*library)->Put(Sample("notes")).ok()) << "the name is free";
 }
 
+TEST(Library, KeptDataIsFoundByNameUntilTwoHaveIt) {
+  const TempDir dir;
+  auto library = Library::Load(dir.path());
+  ASSERT_TRUE((*library)->Put(Sample("here")).ok());
+  ProjectRecord first = Sample("notes");
+  first.removed = true;
+  ASSERT_TRUE((*library)->Put(first).ok());
+  ASSERT_EQ((*library)->Kept().size(), 1u);
+  EXPECT_EQ((*library)->FindKept("notes")->id, first.id);
+  EXPECT_EQ(ReasonOf((*library)->FindKept("here").status()), Reason::kNotFound);
+  EXPECT_THAT(AdviceOf((*library)->Find("notes").status()), HasSubstr("`vibe rm notes`"));
+  ProjectRecord second = Sample("notes");
+  second.removed = true;
+  ASSERT_TRUE((*library)->Put(second).ok());
+  const absl::Status several = (*library)->FindKept("notes").status();
+  EXPECT_EQ(several.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(AdviceOf(several), HasSubstr(first.id));
+  EXPECT_THAT(AdviceOf(several), HasSubstr(second.id));
+  EXPECT_EQ((*library)->FindKept(second.id)->id, second.id);
+}
+
 }  // namespace
 }  // namespace vibe::host
