@@ -16,6 +16,10 @@ Progress FromProto(const v1::Progress& progress) {
           progress.unit()};
 }
 
+std::function<void(const v1::Progress&)> Forward(const ProgressSink& progress) {
+  return [&progress](const v1::Progress& event) { progress(FromProto(event)); };
+}
+
 nlohmann::json ProgressJson(const Progress& progress) {
   return {{"phase", progress.phase}, {"service", progress.service}, {"item", progress.item},
           {"done", progress.done},   {"total", progress.total},     {"unit", progress.unit}};

@@ -23,6 +23,8 @@ struct Progress {
 using ProgressSink = std::function<void(const Progress&)>;
 
 Progress FromProto(const v1::Progress& progress);
+// Passes on what the machine says; `progress` outlives it.
+std::function<void(const v1::Progress&)> Forward(const ProgressSink& progress);
 nlohmann::json ProgressJson(const Progress& progress);
 
 }  // namespace vibe::host

@@ -10,14 +10,6 @@
 #include "spdlog/spdlog.h"
 
 namespace vibe::host {
-namespace {
-
-SupervisorClient::ProgressSink Forward(const ProgressSink& progress) {
-  return [&progress](const v1::Progress& event) { progress(FromProto(event)); };
-}
-
-}  // namespace
-
 // ---- start and stop
 
 absl::Status Projects::ReservePorts(ProjectRecord& record, const v1::Project& live) {

@@ -7,6 +7,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/status.h"
 
 namespace vibe::host {
 namespace {
@@ -222,6 +223,15 @@ bool IsProjectName(absl::string_view name) {
          std::all_of(name.begin(), name.end(), [](char c) {
            return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
          });
+}
+
+absl::Status CheckProjectName(absl::string_view name) {
+  return IsProjectName(name)
+             ? absl::OkStatus()
+             : WithAdvice(
+                   absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is not a project name")),
+                   "use up to 63 lower-case letters, digits and hyphens, not beginning "
+                   "with a hyphen");
 }
 
 std::string Slug(absl::string_view text) {

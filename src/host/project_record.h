@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -59,6 +60,8 @@ absl::StatusOr<ProjectRecord> RecordFromJson(absl::string_view text);
 
 // [a-z0-9][a-z0-9-]{0,62}, and no UUID: those are ids.
 bool IsProjectName(absl::string_view name);
+// The same, for a name that a user gave.
+absl::Status CheckProjectName(absl::string_view name);
 bool IsUuid(absl::string_view text);
 
 // A project name made of any text: "My Notes!" gives "my-notes". "app" when nothing is left.

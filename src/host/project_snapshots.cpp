@@ -19,10 +19,6 @@ using nlohmann::json;
 
 constexpr size_t kShortestPrefix = 4;
 
-SupervisorClient::ProgressSink Forward(const ProgressSink& progress) {
-  return [&progress](const v1::Progress& event) { progress(FromProto(event)); };
-}
-
 json VolumeJson(const v1::SnapshotVolume& volume) {
   return {{"name", volume.name()},
           {"consistency", volume.consistency()},
@@ -32,12 +28,6 @@ json VolumeJson(const v1::SnapshotVolume& volume) {
           {"dumpFormat", volume.dump_format()},
           {"rawOnly", volume.raw_only()},
           {"problem", volume.problem()}};
-}
-
-absl::Status BadName(const std::string& name) {
-  return WithAdvice(
-      absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is not a project name")),
-      "use up to 63 lower-case letters, digits and hyphens, not beginning with a hyphen");
 }
 
 absl::Status Taken(const std::string& name) {
@@ -198,9 +188,7 @@ absl::StatusOr<Projects::Json> Projects::Duplicate(const std::string& ref,
                                                    const DuplicateOptions& options,
                                                    const ProgressSink& progress,
                                                    Cancellation& cancel) {
-  if (!IsProjectName(options.name)) {
-    return BadName(options.name);
-  }
+  VIBE_RETURN_IF_ERROR(CheckProjectName(options.name));
   VIBE_ASSIGN_OR_RETURN(ProjectRecord record, world_.library.Find(ref));
   if (const auto other = world_.library.Find(options.name);
       other.ok() && (other->id == record.id || !IsRemoval(other->pending))) {

@@ -20,12 +20,6 @@ namespace {
 // still under way.
 constexpr absl::Duration kLockPatience = absl::Seconds(10);
 
-absl::Status BadName(const std::string& name) {
-  return WithAdvice(
-      absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is not a project name")),
-      "use up to 63 lower-case letters, digits and hyphens, not beginning with a hyphen");
-}
-
 absl::Status CheckDecided(const manifest::Manifest& manifest, const Decisions& decisions) {
   const std::vector<std::string> open = Undecided(manifest, decisions);
   if (open.empty()) {
@@ -233,9 +227,7 @@ absl::StatusOr<Projects::Json> Projects::Inspect(const std::string& path, const 
   VIBE_ASSIGN_OR_RETURN(const AppFolder app, AppFolder::Open(path));
   const manifest::Manifest& manifest = app.manifest();
   const std::string project_name = name.empty() ? Slug(manifest.name) : name;
-  if (!IsProjectName(project_name)) {
-    return BadName(project_name);
-  }
+  VIBE_RETURN_IF_ERROR(CheckProjectName(project_name));
   Json project;
   Decisions decisions;
   const auto record = world_.library.FindForOpen(project_name, manifest.id);
@@ -356,8 +348,9 @@ absl::StatusOr<ProjectRecord> Projects::PrepareOpen(const AppFolder& app, const 
   record.path = app.root().string();
   record.created_at = known ? known->created_at : absl::Now();
   record.decisions = decisions;
-  record.services =
-      MergeServices(manifest, known ? known->services : std::vector<RecordedService>());
+  if (known) {
+    record.services = known->services;
+  }
   return record;
 }
 
@@ -417,9 +410,7 @@ absl::StatusOr<Projects::Json> Projects::Open(const OpenRequest& request,
   VIBE_ASSIGN_OR_RETURN(AppFolder app, AppFolder::Open(request.path));
   VIBE_RETURN_IF_ERROR(app.List());
   const std::string name = request.name.empty() ? Slug(app.manifest().name) : request.name;
-  if (!IsProjectName(name)) {
-    return BadName(name);
-  }
+  VIBE_RETURN_IF_ERROR(CheckProjectName(name));
   VIBE_ASSIGN_OR_RETURN(const auto held, Lock(name, "open", cancel));
   VIBE_ASSIGN_OR_RETURN(ProjectRecord record,
                         PrepareOpen(app, name, request.decisions, progress, cancel));
