@@ -30,8 +30,9 @@ absl::StatusOr<int> Decide(Session& session, const Invocation& invocation, bool 
                                            [](std::string* out, const std::string& name) {
                                              absl::StrAppend(out, DescribeCapability(name));
                                            });
-  session.Print(absl::StrCat(Escape(ParseProject(project).name), allowed ? " may " : " may not ",
-                             wishes, "\n"),
+  const Project told = ParseProject(project);
+  session.Print(absl::StrCat(Escape(told.name), allowed ? " may " : " may not ", wishes, "\n",
+                             told.message.empty() ? "" : absl::StrCat(Escape(told.message), "\n")),
                 project);
   return kExitOk;
 }

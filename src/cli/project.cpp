@@ -1,8 +1,10 @@
 #include "cli/project.h"
 
 #include <algorithm>
+#include <map>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "cli/table.h"
 #include "cli/text.h"
 
@@ -68,6 +70,12 @@ std::string Age(const std::string& started_at, absl::Time now) {
 
 std::string OrDash(const std::string& text) {
   return text.empty() ? "-" : Escape(text);
+}
+
+std::string Problem(const std::string& message, const TableStyle& style) {
+  return message.empty()
+             ? ""
+             : absl::StrCat("\n", Paint("problem", Color::kRed, style.color), ": ", message, "\n");
 }
 
 // Why a service is not well; empty when it is.
@@ -136,7 +144,18 @@ std::string RenderProjects(const std::vector<Project>& projects, const TableStyl
                     {OrDash(project.url), ""},
                     {absl::StrCat(Escape(project.app_id), " ", Escape(project.version)), ""}});
   }
-  return RenderTable({"NAME", "STATUS", "SERVICES", "URL", "APP"}, rows, style.width);
+  std::string out = RenderTable({"NAME", "STATUS", "SERVICES", "URL", "APP"}, rows, style.width);
+  std::map<std::string, std::vector<std::string>> problems;  // what concerns all is said once
+  for (const Project& project : projects) {
+    if (!project.message.empty()) {
+      problems[project.message].push_back(Escape(project.name));
+    }
+  }
+  for (const auto& [message, names] : problems) {
+    absl::StrAppend(
+        &out, Problem(absl::StrCat(absl::StrJoin(names, ", "), ": ", Escape(message)), style));
+  }
+  return out;
 }
 
 std::string DescribeKept(const Json& kept) {
@@ -178,10 +197,14 @@ std::string RenderPorts(const Project& project, const TableStyle& style) {
   }
   std::string out = RenderTable({"SERVICE", "PORT", "ADDRESS", "OPEN", "CONNECTIONS", "IN", "OUT"},
                                 rows, style.width);
-  if (!project.named_url.empty()) {
+  if (project.status == "stopped") {
+    absl::StrAppend(&out, "\n", Escape(project.name),
+                    " is stopped: nothing answers there until `vibe start ", Escape(project.name),
+                    "`\n");
+  } else if (!project.named_url.empty()) {
     absl::StrAppend(&out, "\nIn a browser: ", Escape(project.named_url), "\n");
   }
-  return out;
+  return absl::StrCat(out, Problem(Escape(project.message), style));
 }
 
 std::string RenderProject(const Project& project, const TableStyle& style) {
@@ -202,10 +225,7 @@ std::string RenderProject(const Project& project, const TableStyle& style) {
   }
   absl::StrAppend(&out, RenderTable({"SERVICE", "STATUS", "PORTS", "UP", "RESTARTS", "IMAGE"}, rows,
                                     style.width));
-  if (!project.message.empty()) {
-    absl::StrAppend(&out, "\n", Paint("problem", Color::kRed, style.color), ": ",
-                    Escape(project.message), "\n");
-  }
+  absl::StrAppend(&out, Problem(Escape(project.message), style));
   for (const ProjectService& service : project.services) {
     if (const std::string complaint = Complaint(service); !complaint.empty()) {
       absl::StrAppend(&out, "\n", Paint(Escape(service.name), Color::kRed, style.color), ": ",

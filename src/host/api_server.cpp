@@ -96,7 +96,7 @@ struct ApiServer::Impl {
       hasty.write = absl::ZeroDuration();
       Client refused(std::move(fd), hasty);
       AnswerError(refused.connection,
-                  WithAdvice(absl::UnavailableError("vibed has too many connections"),
+                  WithAdvice(absl::ResourceExhaustedError("vibed has too many connections"),
                              "end some `vibe logs -f` or `vibe exec`, then try again"),
                   0, false);
       return;

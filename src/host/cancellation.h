@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -19,12 +20,13 @@ class Cancellation {
   Cancellation(const Cancellation&) = delete;
   Cancellation& operator=(const Cancellation&) = delete;
 
-  // Once; calls what is registered, on this thread.
-  void Cancel() {
+  // Once; calls what is registered, on this thread. `why` is for whoever waits for the result.
+  void Cancel(std::string why = "the request was cancelled") {
     const absl::MutexLock lock(&mutex_);
     if (std::exchange(cancelled_, true)) {
       return;
     }
+    why_ = std::move(why);
     for (const auto& [id, callback] : callbacks_) {
       callback();
     }
@@ -35,9 +37,10 @@ class Cancellation {
     return cancelled_;
   }
 
-  // Cancelled when it is.
+  // Cancelled when it is, with the reason.
   absl::Status Check() const {
-    return cancelled() ? absl::CancelledError("the request was cancelled") : absl::OkStatus();
+    const absl::MutexLock lock(&mutex_);
+    return cancelled_ ? absl::CancelledError(why_) : absl::OkStatus();
   }
 
   // Returns early, and false, when it is cancelled.
@@ -73,6 +76,7 @@ class Cancellation {
  private:
   mutable absl::Mutex mutex_;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  std::string why_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, std::function<void()>> callbacks_ ABSL_GUARDED_BY(mutex_);
 };

@@ -41,7 +41,7 @@ struct Daemon::Parts {
         ports([this] { return machine->Dial(rpc::kForwardPort); }),
         projects({*library, *machine, supervisor, ports}),
         reset({*library, *machine, supervisor, ports, projects, home}),
-        doctor(*library, *machine, supervisor, home, reason),
+        doctor(*library, *machine, supervisor, projects, home, reason),
         version(std::move(options.version)) {}
 
   const std::filesystem::path home;

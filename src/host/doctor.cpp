@@ -50,10 +50,11 @@ HealthCheck CheckClock(const v1::HealthResponse& health, absl::Time asked, absl:
 }  // namespace
 
 Doctor::Doctor(const Library& library, const vm::Machine& machine, SupervisorClient& supervisor,
-               std::filesystem::path home, std::string machine_reason)
+               const Projects& projects, std::filesystem::path home, std::string machine_reason)
     : library_(library),
       machine_(machine),
       supervisor_(supervisor),
+      projects_(projects),
       home_(std::move(home)),
       machine_reason_(std::move(machine_reason)) {}
 
@@ -98,6 +99,14 @@ HealthCheck Doctor::CheckLibrary() const {
             "mend the file or remove its folder, then restart vibed"};
   }
   return {"library", CheckStatus::kOk, absl::StrCat(library_.All().size(), " projects"), ""};
+}
+
+HealthCheck Doctor::CheckPorts() const {
+  const std::vector<std::string> problems = projects_.PortProblems();
+  return problems.empty()
+             ? HealthCheck{"ports", CheckStatus::kOk, "all that are wanted are open", ""}
+             : HealthCheck{"ports", CheckStatus::kWarning, absl::StrJoin(problems, "; "),
+                           "see `vibe ports NAME`"};
 }
 
 std::vector<HealthCheck> Doctor::CheckSupervisor(Cancellation& cancel) const {
@@ -154,6 +163,7 @@ nlohmann::json Doctor::Run(Cancellation& cancel) const {
   checks.push_back(CheckDisk());
   add(CheckSupervisor(cancel));
   checks.push_back(CheckLibrary());
+  checks.push_back(CheckPorts());
   nlohmann::json list = nlohmann::json::array();
   for (const HealthCheck& check : checks) {
     list.push_back({{"name", check.name},

@@ -9,6 +9,7 @@
 
 #include "host/cancellation.h"
 #include "host/library.h"
+#include "host/projects.h"
 #include "host/supervisor_client.h"
 #include "vm/machine.h"
 
@@ -32,7 +33,7 @@ class Doctor {
  public:
   // All outlive it. `machine_reason` says why the machine's backend was chosen.
   Doctor(const Library& library, const vm::Machine& machine, SupervisorClient& supervisor,
-         std::filesystem::path home, std::string machine_reason);
+         const Projects& projects, std::filesystem::path home, std::string machine_reason);
 
   nlohmann::json Run(Cancellation& cancel) const;  // the schema Doctor
 
@@ -40,11 +41,13 @@ class Doctor {
   HealthCheck CheckMachine() const;
   HealthCheck CheckDisk() const;
   HealthCheck CheckLibrary() const;
+  HealthCheck CheckPorts() const;
   std::vector<HealthCheck> CheckSupervisor(Cancellation& cancel) const;
 
   const Library& library_;
   const vm::Machine& machine_;
   SupervisorClient& supervisor_;
+  const Projects& projects_;
   const std::filesystem::path home_;
   const std::string machine_reason_;
 };

@@ -93,7 +93,7 @@ absl::Status MachineReset::Erase(const std::vector<fs::path>& data) {
 
 absl::StatusOr<json> MachineReset::Run(const ProgressSink& progress) {
   const auto tell = [&progress](const char* phase) { progress({phase, "", "machine", 0, 0, ""}); };
-  VIBE_ASSIGN_OR_RETURN(const ProjectLocks::Closed closed, world_.projects.Close("reset"));
+  VIBE_ASSIGN_OR_RETURN(const ProjectLocks::Closed closed, world_.projects.Close("machine reset"));
   tell("stop");
   const auto request = [this] { return RequestShutdown(world_.supervisor); };
   // An operation that waited for a boot may have booted the machine once more before it saw that it

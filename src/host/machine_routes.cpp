@@ -36,6 +36,7 @@ json Now(const ApiWorld& world) {
 // So that the next start goes on where the machine was, where that can be.
 absl::Status Suspend(const ApiWorld& world, const ProgressSink& progress) {
   progress({"stop", "", "machine", 0, 0, ""});
+  world.projects.Interrupt("machine stop");
   const auto prepare = [&world]() -> absl::Status {
     VIBE_RETURN_IF_ERROR(RequestSync(world.supervisor));
     return world.network.Forget();
@@ -46,8 +47,9 @@ absl::Status Suspend(const ApiWorld& world, const ProgressSink& progress) {
   return absl::OkStatus();
 }
 
-absl::Status PowerOff(const ApiWorld& world, const ProgressSink& progress) {
+absl::Status PowerOff(const ApiWorld& world, const char* operation, const ProgressSink& progress) {
   progress({"stop", "", "machine", 0, 0, ""});
+  world.projects.Interrupt(operation);
   VIBE_RETURN_IF_ERROR(world.machine.Stop([&world] { return RequestShutdown(world.supervisor); }));
   world.ports.CloseAll();
   return absl::OkStatus();
@@ -72,13 +74,14 @@ std::vector<Route> MachineRoutes(const ApiWorld& world) {
              [world](ApiCall& call, const ProgressSink& progress) -> absl::StatusOr<json> {
                const bool off = call.body.Bool("off").value_or(false);
                VIBE_RETURN_IF_ERROR(Bare(call));
-               VIBE_RETURN_IF_ERROR(off ? PowerOff(world, progress) : Suspend(world, progress));
+               VIBE_RETURN_IF_ERROR(off ? PowerOff(world, "machine stop", progress)
+                                        : Suspend(world, progress));
                return Now(world);
              }),
       Stream("POST", "/v1/machine/restart",
              [world](ApiCall& call, const ProgressSink& progress) -> absl::StatusOr<json> {
                VIBE_RETURN_IF_ERROR(Bare(call));
-               VIBE_RETURN_IF_ERROR(PowerOff(world, progress));
+               VIBE_RETURN_IF_ERROR(PowerOff(world, "machine restart", progress));
                VIBE_RETURN_IF_ERROR(world.projects.EnsureMachine(progress, call.cancel));
                return Started(world);
              }),

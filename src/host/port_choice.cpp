@@ -37,8 +37,15 @@ std::string Describe(uint16_t number, std::optional<manifest::Protocol> protocol
   return absl::StrCat(number, protocol == manifest::Protocol::kUdp ? "/udp" : "");
 }
 
-std::string Describe(const RecordedPort& port) {
-  return Describe(port.container_port, port.protocol);
+// "80", or "80/tcp" where the service exposes both of that number.
+std::string Describe(const RecordedService& service, const RecordedPort& port) {
+  const bool both =
+      std::count_if(service.ports.begin(), service.ports.end(), [&](const RecordedPort& any) {
+        return any.exposed && any.container_port == port.container_port;
+      }) > 1;
+  return both && port.protocol == manifest::Protocol::kTcp
+             ? absl::StrCat(port.container_port, "/tcp")
+             : Describe(port.container_port, port.protocol);
 }
 
 // "web:0", with the port when the service exposes several.
@@ -46,7 +53,7 @@ std::string ChoiceOf(const RecordedService& service, const RecordedPort& port, u
   const auto exposed = std::count_if(service.ports.begin(), service.ports.end(),
                                      [](const RecordedPort& any) { return any.exposed; });
   return absl::StrCat(service.name, ":", host_port, exposed > 1 ? ":" : "",
-                      exposed > 1 ? Describe(port) : "");
+                      exposed > 1 ? Describe(service, port) : "");
 }
 
 bool Fits(const PortChoice& choice, const RecordedPort& port) {
@@ -65,7 +72,7 @@ absl::StatusOr<RecordedPort*> PortOf(const PortChoice& choice, ProjectRecord& re
     std::vector<RecordedPort*> fitting;
     for (RecordedPort& port : service.ports) {
       if (port.exposed) {
-        exposed.push_back(Describe(port));
+        exposed.push_back(Describe(service, port));
       }
       if (Fits(choice, port)) {
         fitting.push_back(&port);
@@ -78,7 +85,8 @@ absl::StatusOr<RecordedPort*> PortOf(const PortChoice& choice, ProjectRecord& re
       return WithAdvice(
           absl::InvalidArgumentError(absl::StrCat(
               "the service ", choice.service, " exposes the ports ", absl::StrJoin(exposed, ", "))),
-          absl::StrCat("say which one: ", choice.service, ":", choice.host_port, ":", exposed[0]));
+          absl::StrCat("say which one: ", choice.service, ":", choice.host_port, ":",
+                       Describe(service, *fitting[0])));
     }
     if (exposed.empty()) {
       return absl::InvalidArgumentError(
@@ -177,8 +185,9 @@ absl::Status ApplyPortChoices(const std::vector<PortChoice>& choices,
   for (const PortChoice& choice : choices) {
     VIBE_ASSIGN_OR_RETURN(RecordedPort * port, PortOf(choice, record));
     if (std::find(chosen.begin(), chosen.end(), port) != chosen.end()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("two ports are chosen for ", Describe(*port), " of ", choice.service));
+      return absl::InvalidArgumentError(absl::StrCat("two ports are chosen for ",
+                                                     Describe(port->container_port, port->protocol),
+                                                     " of ", choice.service));
     }
     port->host_port = choice.host_port;
     chosen.push_back(port);

@@ -38,8 +38,8 @@ const char* Suffix(relay::Protocol protocol) {
 }
 
 std::string Choosing(const ForwardedPort& port) {
-  return absl::StrCat("`vibe open PATH --port ", port.service, ":PORT:", port.container_port,
-                      Suffix(port.protocol), "`");
+  return absl::StrCat("`vibe open FOLDER --name NAME --port ", port.service,
+                      ":PORT:", port.container_port, Suffix(port.protocol), "`");
 }
 
 absl::Status Conflict(const ForwardedPort& port, uint16_t host_port, int error) {
@@ -63,6 +63,17 @@ absl::Status Conflict(const ForwardedPort& port, uint16_t host_port, int error) 
                 absl::StrCat(what, "is taken by ", owner.empty() ? "another program" : owner)),
           absl::StrCat("end that program and try again, or choose another port: ", Choosing(port))),
       port.service);
+}
+
+// Two ports of a project that are to change places: neither can be bound while the other is.
+absl::Status OwnConflict(const ForwardedPort& held) {
+  return WithService(
+      WithAdvice(Error(absl::StatusCode::kFailedPrecondition, Reason::kPortConflict,
+                       absl::StrCat("port ", held.host_port, Suffix(held.protocol),
+                                    " of this computer leads to port ", held.container_port, " of ",
+                                    held.service, " until that has another one")),
+                 absl::StrCat("first choose another one for it: ", Choosing(held))),
+      held.service);
 }
 
 bool SamePort(const ForwardedPort& a, const ForwardedPort& b) {
@@ -114,6 +125,10 @@ struct PortForwarder::Impl {
     return held;
   }
 
+  absl::Status Reserve(const std::string& project_id, std::vector<ForwardedPort>& ports,
+                       const std::set<uint16_t>& avoid, bool all)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+
   static void CloseAll(std::vector<Held>& ports) {
     for (const Held& held : ports) {
       held.listener->Close();
@@ -127,6 +142,7 @@ struct PortForwarder::Impl {
   relay::IoThreads threads;
   mutable absl::Mutex mutex;
   std::map<std::string, std::vector<Held>> projects ABSL_GUARDED_BY(mutex);
+  std::set<std::string> incomplete ABSL_GUARDED_BY(mutex);  // hold not all that was asked for
 };
 
 PortForwarder::PortForwarder(Dial dial) : impl_(std::make_unique<Impl>(std::move(dial))) {}
@@ -143,15 +159,29 @@ absl::Status PortForwarder::Reserve(const std::string& project_id,
                                     std::vector<ForwardedPort>& ports,
                                     const std::set<uint16_t>& avoid) {
   const absl::MutexLock lock(&impl_->mutex);
-  std::vector<Impl::Held>& old = impl_->projects[project_id];
-  std::vector<Impl::Held> taken;  // new ones
+  return impl_->Reserve(project_id, ports, avoid, /*all=*/true);
+}
+
+absl::Status PortForwarder::ReserveWhatIsFree(const std::string& project_id,
+                                              std::vector<ForwardedPort>& ports,
+                                              const std::set<uint16_t>& avoid) {
+  const absl::MutexLock lock(&impl_->mutex);
+  return impl_->Reserve(project_id, ports, avoid, /*all=*/false);
+}
+
+absl::Status PortForwarder::Impl::Reserve(const std::string& project_id,
+                                          std::vector<ForwardedPort>& ports,
+                                          const std::set<uint16_t>& avoid, bool all) {
+  std::vector<Held>& old = projects[project_id];
+  std::vector<Held> taken;  // new ones
+  absl::Status conflict;
   std::vector<ForwardedPort> kept;
   std::set<uint16_t> used = avoid;
   for (const ForwardedPort& port : ports) {
     used.insert(port.host_port);
   }
   for (ForwardedPort& wanted : ports) {
-    const auto same = std::find_if(old.begin(), old.end(), [&](const Impl::Held& held) {
+    const auto same = std::find_if(old.begin(), old.end(), [&](const Held& held) {
       return SamePort(held.port, wanted) &&
              (wanted.host_port == 0 ? IsOurs(held.port.host_port)
                                     : held.port.host_port == wanted.host_port);
@@ -161,24 +191,33 @@ absl::Status PortForwarder::Reserve(const std::string& project_id,
       kept.push_back(same->port);
       continue;
     }
-    absl::StatusOr<Impl::Held> held = impl_->Take(project_id, wanted, used);
-    if (!held.ok()) {
-      Impl::CloseAll(taken);
+    absl::StatusOr<Held> held = Take(project_id, wanted, used);
+    if (!held.ok() && all) {
+      CloseAll(taken);
       return held.status();
+    }
+    if (!held.ok()) {
+      conflict.Update(held.status());
+      continue;
     }
     wanted.host_port = held->port.host_port;
     used.insert(wanted.host_port);
     taken.push_back(std::move(*held));
   }
-  const auto unwanted = std::stable_partition(old.begin(), old.end(), [&](const Impl::Held& held) {
+  const auto unwanted = std::stable_partition(old.begin(), old.end(), [&](const Held& held) {
     return std::any_of(kept.begin(), kept.end(), [&](const ForwardedPort& port) {
       return SamePort(port, held.port) && port.host_port == held.port.host_port;
     });
   });
-  std::for_each(unwanted, old.end(), [](const Impl::Held& held) { held.listener->End(); });
+  std::for_each(unwanted, old.end(), [](const Held& held) { held.listener->End(); });
   old.erase(unwanted, old.end());
   std::move(taken.begin(), taken.end(), std::back_inserter(old));
-  return absl::OkStatus();
+  if (conflict.ok()) {
+    incomplete.erase(project_id);
+  } else {
+    incomplete.insert(project_id);
+  }
+  return conflict;
 }
 
 absl::Status PortForwarder::Check(const std::string& project_id,
@@ -193,6 +232,13 @@ absl::Status PortForwarder::Check(const std::string& project_id,
         (found != impl_->projects.end() &&
          std::any_of(found->second.begin(), found->second.end(), is_held))) {
       continue;
+    }
+    if (found != impl_->projects.end()) {
+      for (const Impl::Held& held : found->second) {
+        if (held.port.host_port == wanted.host_port && held.port.protocol == wanted.protocol) {
+          return OwnConflict(held.port);
+        }
+      }
     }
     PortSockets sockets;
     if (const int error = BindPort(wanted.host_port, wanted.protocol, sockets); error != 0) {
@@ -226,6 +272,7 @@ void PortForwarder::Close(const std::string& project_id) {
     Impl::CloseAll(found->second);
     impl_->projects.erase(found);
   }
+  impl_->incomplete.erase(project_id);
 }
 
 void PortForwarder::CloseAll() {
@@ -234,12 +281,13 @@ void PortForwarder::CloseAll() {
     Impl::CloseAll(ports);
   }
   impl_->projects.clear();
+  impl_->incomplete.clear();
 }
 
 bool PortForwarder::IsOpen(const std::string& project_id) const {
   const absl::MutexLock lock(&impl_->mutex);
   const auto found = impl_->projects.find(project_id);
-  return found != impl_->projects.end() &&
+  return found != impl_->projects.end() && impl_->incomplete.count(project_id) == 0 &&
          std::all_of(found->second.begin(), found->second.end(),
                      [](const Impl::Held& held) { return held.open; });
 }

@@ -49,6 +49,10 @@ class PortForwarder {
   // then the project holds what it held before.
   absl::Status Reserve(const std::string& project_id, std::vector<ForwardedPort>& ports,
                        const std::set<uint16_t>& avoid);
+  // The same, but for ports that cannot be had: the project holds the others, and the first
+  // PORT_CONFLICT is returned.
+  absl::Status ReserveWhatIsFree(const std::string& project_id, std::vector<ForwardedPort>& ports,
+                                 const std::set<uint16_t>& avoid);
   // Whether Reserve can have the host ports of `ports` that are not 0 now. Changes nothing.
   absl::Status Check(const std::string& project_id, const std::vector<ForwardedPort>& ports) const;
   // Lets connections in on all that the project holds. Opening twice is harmless.
@@ -57,7 +61,7 @@ class PortForwarder {
   void Close(const std::string& project_id);
   void CloseAll();
 
-  // Whether the project holds ports and lets connections in on all of them.
+  // Whether the project holds all ports that were last asked for, and lets connections in on them.
   bool IsOpen(const std::string& project_id) const;
 
   // Of the ports that the project holds.

@@ -56,11 +56,7 @@ class ProjectLocks {
     // Whether all that ran when it was closed has ended, waiting for it up to `patience`.
     bool AwaitIdle(absl::Duration patience) const {
       const absl::MutexLock lock(&owner_->mutex_);
-      const auto idle = [this] {
-        owner_->mutex_.AssertReaderHeld();
-        return owner_->running_.empty();
-      };
-      return owner_->mutex_.AwaitWithTimeout(absl::Condition(&idle), patience);
+      return owner_->AwaitIdle(patience);
     }
 
    private:
@@ -80,12 +76,15 @@ class ProjectLocks {
                    absl::StrCat("another operation on all projects is running (", closed_by_, ")"));
     }
     closed_by_ = operation;
-    for (auto& [name, running] : running_) {
-      if (running.cancel != nullptr) {
-        running.cancel->Cancel();
-      }
-    }
+    CancelRunning(operation);
     return Closed(this);
+  }
+
+  // Cancels what users began, and waits up to `patience` until nothing runs.
+  void Interrupt(const std::string& operation, absl::Duration patience) {
+    const absl::MutexLock lock(&mutex_);
+    CancelRunning(operation);
+    AwaitIdle(patience);
   }
 
   // kUser may be cancelled by kEnding; kBackground neither cancels nor is cancelled.
@@ -112,7 +111,7 @@ class ProjectLocks {
         const auto running = running_.find(name);
         if (running != running_.end() && priority == Priority::kEnding &&
             running->second.cancel != nullptr) {
-          running->second.cancel->Cancel();
+          running->second.cancel->Cancel(EndedBy(operation));
         }
         if (absl::Now() >= give_up) {
           if (running != running_.end() && priority == Priority::kBackground) {
@@ -135,6 +134,26 @@ class ProjectLocks {
     Cancellation* cancel = nullptr;  // null: not to be interrupted
     bool missed = false;             // kBackground wanted the project
   };
+
+  static std::string EndedBy(const std::string& operation) {
+    return absl::StrCat("it was ended by `vibe ", operation, "`");
+  }
+
+  void CancelRunning(const std::string& operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (auto& [name, running] : running_) {
+      if (running.cancel != nullptr) {
+        running.cancel->Cancel(EndedBy(operation));
+      }
+    }
+  }
+
+  bool AwaitIdle(absl::Duration patience) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto idle = [this] {
+      mutex_.AssertReaderHeld();
+      return running_.empty();
+    };
+    return mutex_.AwaitWithTimeout(absl::Condition(&idle), patience);
+  }
 
   // Whether it was wanted by kBackground meanwhile.
   bool Release(const std::string& name) {

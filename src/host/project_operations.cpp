@@ -12,7 +12,7 @@
 namespace vibe::host {
 // ---- start and stop
 
-absl::Status Projects::ReservePorts(ProjectRecord& record, const v1::Project& live) {
+absl::Status Projects::ReservePorts(ProjectRecord& record, const v1::Project& live, bool all) {
   std::vector<ForwardedPort> ports = PortsToForward(record, live);
   std::set<uint16_t> others;
   for (const ProjectRecord& other : world_.library.All()) {
@@ -22,7 +22,11 @@ absl::Status Projects::ReservePorts(ProjectRecord& record, const v1::Project& li
       }
     }
   }
-  VIBE_RETURN_IF_ERROR(world_.ports.Reserve(record.id, ports, others));
+  const absl::Status reserved = all ? world_.ports.Reserve(record.id, ports, others)
+                                    : world_.ports.ReserveWhatIsFree(record.id, ports, others);
+  if (all) {
+    VIBE_RETURN_IF_ERROR(reserved);
+  }
   bool changed = false;
   for (const ForwardedPort& port : ports) {
     for (RecordedService& service : record.services) {
@@ -35,7 +39,10 @@ absl::Status Projects::ReservePorts(ProjectRecord& record, const v1::Project& li
       }
     }
   }
-  return changed ? world_.library.Put(record) : absl::OkStatus();
+  if (changed) {
+    VIBE_RETURN_IF_ERROR(world_.library.Put(record));
+  }
+  return reserved;
 }
 
 absl::StatusOr<Projects::Json> Projects::StartLocked(const ProjectRecord& started,
@@ -59,7 +66,7 @@ absl::StatusOr<Projects::Json> Projects::StartLocked(const ProjectRecord& starte
   }
   VIBE_RETURN_IF_ERROR(FollowVersion(record, *live));
   const bool was_active = IsActive(*live);
-  if (const absl::Status status = ReservePorts(record, *live); !status.ok()) {
+  if (const absl::Status status = ReservePorts(record, *live, /*all=*/true); !status.ok()) {
     SetProblem(record.id, std::string(status.message()));
     return status;
   }
@@ -73,7 +80,7 @@ absl::StatusOr<Projects::Json> Projects::StartLocked(const ProjectRecord& starte
   }
   if (running->app_version() != live->app_version()) {  // it has followed its state only now
     VIBE_RETURN_IF_ERROR(FollowVersion(record, *running));
-    VIBE_RETURN_IF_ERROR(ReservePorts(record, *running));
+    VIBE_RETURN_IF_ERROR(ReservePorts(record, *running, /*all=*/true));
   }
   const absl::Status opened = world_.ports.Open(record.id);
   SetProblem(record.id, std::string(opened.message()));
@@ -153,6 +160,9 @@ absl::StatusOr<Projects::Json> Projects::Restart(const std::string& ref,
                             absl::StrCat("the disk is almost full, and ", record.name,
                                          " could not start again: it is as it was")),
                       health->disk_warning());
+  }
+  if (record.decisions.expose_ports.value_or(false)) {
+    VIBE_RETURN_IF_ERROR(world_.ports.Check(record.id, ExposedPorts(record)));
   }
   VIBE_RETURN_IF_ERROR(StopLocked(record, timeout_seconds, progress, cancel).status());
   VIBE_ASSIGN_OR_RETURN(record, world_.library.Find(record.id));
@@ -236,11 +246,11 @@ void Projects::MatchPorts(const ProjectRecord& record, const v1::Project& live) 
     return;
   }
   ProjectRecord changed = record;
-  absl::Status status = ReservePorts(changed, live);
-  if (status.ok()) {
-    status = world_.ports.Open(record.id);
-  }
-  SetProblem(record.id, std::string(status.message()));
+  absl::Status status = ReservePorts(changed, live, /*all=*/false);
+  status.Update(world_.ports.Open(record.id));
+  SetProblem(record.id, status.ok() ? ""
+                                    : absl::StrCat(status.message(),
+                                                   " (Vibe goes on trying): ", AdviceOf(status)));
 }
 
 absl::Status Projects::FollowVersion(ProjectRecord& record, const v1::Project& live) {

@@ -73,6 +73,23 @@ json LiveService(const ProjectRecord& record, const v1::ServiceStatus& service,
           {"ports", ports}};
 }
 
+// As the manifest has them; the machine tells them in the order of their start.
+std::vector<const v1::ServiceStatus*> InOrder(const ProjectRecord& record,
+                                              const v1::Project& live) {
+  std::vector<const v1::ServiceStatus*> services;
+  for (const v1::ServiceStatus& service : live.services()) {
+    services.push_back(&service);
+  }
+  const auto place = [&record](const v1::ServiceStatus* live_one) {
+    return std::find_if(
+        record.services.begin(), record.services.end(),
+        [&](const RecordedService& known) { return known.name == live_one->name(); });
+  };
+  std::stable_sort(services.begin(), services.end(),
+                   [&](const auto* a, const auto* b) { return place(a) < place(b); });
+  return services;
+}
+
 json RecordedOnly(const RecordedService& service, bool exposed, std::string_view status) {
   json ports = json::array();
   for (RecordedPort port : service.ports) {
@@ -116,7 +133,7 @@ struct Wanted {
   std::string detail;
 };
 
-std::string ExposedPorts(const manifest::Manifest& manifest) {
+std::string DescribeExposed(const manifest::Manifest& manifest) {
   std::vector<std::string> ports;
   for (const manifest::Service& service : manifest.services) {
     for (const manifest::Port& port : service.ports) {
@@ -135,7 +152,7 @@ std::vector<Wanted> WantedCapabilities(const manifest::Manifest& manifest,
   if (manifest.network) {
     wanted.push_back({"network", decisions.network, "reach the internet"});
   }
-  if (const std::string ports = ExposedPorts(manifest); !ports.empty()) {
+  if (const std::string ports = DescribeExposed(manifest); !ports.empty()) {
     wanted.push_back(
         {"exposePorts", decisions.expose_ports,
          absl::StrCat("be reached from this computer, and from no other, on port ", ports)});
@@ -174,8 +191,8 @@ json ProjectJson(const ProjectRecord& record, const v1::Project* live,
                  std::string_view otherwise) {
   json services = json::array();
   if (live != nullptr) {
-    for (const v1::ServiceStatus& service : live->services()) {
-      services.push_back(LiveService(record, service, traffic));
+    for (const v1::ServiceStatus* service : InOrder(record, *live)) {
+      services.push_back(LiveService(record, *service, traffic));
     }
   } else {
     for (const RecordedService& service : record.services) {
@@ -231,6 +248,20 @@ std::vector<std::string> Undecided(const manifest::Manifest& manifest, const Dec
 
 manifest::Protocol ToManifest(relay::Protocol protocol) {
   return protocol == relay::Protocol::kUdp ? manifest::Protocol::kUdp : manifest::Protocol::kTcp;
+}
+
+std::vector<ForwardedPort> ExposedPorts(const ProjectRecord& record) {
+  std::vector<ForwardedPort> ports;
+  for (const RecordedService& service : record.services) {
+    for (const RecordedPort& port : service.ports) {
+      if (port.exposed) {
+        ports.push_back({service.name, port.container_port, port.host_port,
+                         port.protocol == manifest::Protocol::kUdp ? relay::Protocol::kUdp
+                                                                   : relay::Protocol::kTcp});
+      }
+    }
+  }
+  return ports;
 }
 
 std::vector<ForwardedPort> PortsToForward(const ProjectRecord& record, const v1::Project& live) {

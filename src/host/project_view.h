@@ -36,6 +36,9 @@ std::vector<std::string> Undecided(const manifest::Manifest& manifest, const Dec
 
 manifest::Protocol ToManifest(relay::Protocol protocol);
 
+// The ports that the record exposes, with the host ports that it remembers.
+std::vector<ForwardedPort> ExposedPorts(const ProjectRecord& record);
+
 // The ports to forward: those that the machine's project exposes; host ports as the record
 // remembers them, else 0.
 std::vector<ForwardedPort> PortsToForward(const ProjectRecord& record, const v1::Project& live);

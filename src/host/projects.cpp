@@ -54,20 +54,6 @@ bool FolderHolds(const ProjectRecord& record) {
          app->manifest().version == record.app_version;
 }
 
-std::vector<ForwardedPort> ExposedPorts(const ProjectRecord& record) {
-  std::vector<ForwardedPort> ports;
-  for (const RecordedService& service : record.services) {
-    for (const RecordedPort& port : service.ports) {
-      if (port.exposed) {
-        ports.push_back({service.name, port.container_port, port.host_port,
-                         port.protocol == manifest::Protocol::kUdp ? relay::Protocol::kUdp
-                                                                   : relay::Protocol::kTcp});
-      }
-    }
-  }
-  return ports;
-}
-
 // The service that `name` means: it may be left out when there is one only.
 absl::StatusOr<std::string> ServiceForExec(const v1::Project& live, const std::string& name) {
   std::vector<std::string> names;
@@ -103,6 +89,10 @@ Projects::Projects(World world)
       }) {}
 
 // ---- what is there
+
+void Projects::Interrupt(const std::string& operation) {
+  locks_.Interrupt(operation, kLockPatience);
+}
 
 bool Projects::MachineIsUp() const {
   const vm::MachineState state = world_.machine.status().state;
@@ -173,6 +163,20 @@ void Projects::SetProblem(const std::string& id, const std::string& message) {
     problems_[id] = message;
     spdlog::warn("project {}: {}", id, message);
   }
+}
+
+std::vector<std::string> Projects::PortProblems() const {
+  std::vector<std::string> problems;
+  if (!MachineIsUp()) {
+    return problems;
+  }
+  for (const ProjectRecord& record : world_.library.All()) {
+    const absl::MutexLock lock(&mutex_);
+    if (const auto problem = problems_.find(record.id); problem != problems_.end()) {
+      problems.push_back(absl::StrCat(record.name, ": ", problem->second));
+    }
+  }
+  return problems;
 }
 
 Projects::Json Projects::List(Cancellation& cancel) {

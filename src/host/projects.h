@@ -127,9 +127,15 @@ class Projects {
     return locks_.Close(operation);
   }
 
+  // Ends what users began with projects, such as a start that hangs; `operation` is why.
+  void Interrupt(const std::string& operation);
+
   // That the disk is nearly full, and what to delete, for the user; empty when it is not, or when
   // the machine does not run.
   std::string DiskWarning();
+
+  // Of each project whose ports are not all open though it runs: its name, and why.
+  std::vector<std::string> PortProblems() const;
 
   // Boots the machine when it does not run, with a progress event.
   absl::Status EnsureMachine(const ProgressSink& progress, Cancellation& cancel);
@@ -183,7 +189,8 @@ class Projects {
   // Those that the user chose, of this project: nothing is changed when one cannot be had.
   absl::Status CheckPortChoices(const std::vector<PortChoice>& choices,
                                 ProjectRecord& record) const;
-  absl::Status ReservePorts(ProjectRecord& record, const v1::Project& live);
+  // `all`: nothing is changed when one cannot be had; else those are reserved that can be.
+  absl::Status ReservePorts(ProjectRecord& record, const v1::Project& live, bool all);
   void MatchPorts(const ProjectRecord& record, const v1::Project& live);
   // The machine may have another version of the app than was opened last: a restore brings it back.
   absl::Status FollowVersion(ProjectRecord& record, const v1::Project& live);

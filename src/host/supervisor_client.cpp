@@ -28,7 +28,7 @@ constexpr absl::Duration kEnsureDeadline = absl::Minutes(15);
 // Stopping every service of a project, each with the default timeout.
 constexpr absl::Duration kDeleteDeadline = absl::Minutes(15);
 // A subscription is renewed now and then, so that an event that was missed does no lasting harm.
-constexpr absl::Duration kEventsTerm = absl::Seconds(30);
+constexpr absl::Duration kEventsTerm = absl::Seconds(10);
 // Gigabytes may wait to be written, on a slow disk.
 constexpr absl::Duration kSyncDeadline = absl::Minutes(1);
 constexpr int kMaxMessageBytes = 64 << 20;  // an index of 100000 files

@@ -87,7 +87,7 @@ class SupervisorClient {
 
   absl::Status Logs(const v1::GetProjectLogsRequest& request, const LogSink& sink,
                     Cancellation& cancel);
-  // Changes of projects, for about half a minute; then ok: call again. `begun` is called once no
+  // Changes of projects, for about ten seconds; then ok: call again. `begun` is called once no
   // change is missed any more; its error ends the call.
   absl::Status Events(const std::function<absl::Status()>& begun,
                       const std::function<void(const v1::Project&)>& sink, Cancellation& cancel);

@@ -55,6 +55,21 @@ def test_a_start_that_hangs_says_why_and_stop_ends_it(vibe, tmp_path):
     vibe("rm", "hangs", "--yes")
 
 
+def test_stopping_the_machine_ends_a_start_that_hangs(vibe, tmp_path):
+    app = write_app(tmp_path / "app", [probe("web", ["sleep", "1000"], ports=WEB_PORT)])
+    with subprocess.Popen([str(BIN / "vibe"), "open", str(app), "--yes", "--name", "hangs"], env=vibe.environment,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as opening:
+        eventually(lambda: vibe.project("hangs") and states(vibe, "hangs").get("web") == "starting",
+                   what="the start")
+        started = time.monotonic()
+        vibe("machine", "restart")
+        assert time.monotonic() - started < 15
+        assert opening.wait(timeout=10) == 1
+        assert "it was ended by `vibe machine restart`" in opening.stdout.read().decode()
+    assert states(vibe, "hangs") == {"web": "stopped"}
+    vibe("rm", "hangs", "--yes")
+
+
 @pytest.mark.parametrize("restart, code, ends_as", [("no", 3, "failed"), ("on-failure", 0, "stopped")])
 def test_a_service_that_ends_and_is_not_started_again(vibe, tmp_path, restart, code, ends_as):
     name = f"ends-{restart}"

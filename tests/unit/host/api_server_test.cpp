@@ -254,7 +254,7 @@ TEST_F(ApiServerTest, TooManyConnectionsAreToldSo) {
   }
   {
     const RawClient one_more(socket_);
-    EXPECT_EQ(one_more.ReadAnswer().status, 503);
+    EXPECT_EQ(one_more.ReadAnswer().status, 429);
   }
   clients.pop_back();
   int status = 0;

@@ -206,7 +206,7 @@ TEST_F(DaemonTest, ServesExactlyWhatTheContractLists) {
   PortForwarder ports([]() -> absl::StatusOr<UniqueFd> { return absl::UnavailableError("off"); });
   Projects projects({**library, machine, supervisor, ports});
   MachineReset reset({**library, machine, supervisor, ports, projects, home_});
-  const Doctor doctor(**library, machine, supervisor, home_, "");
+  const Doctor doctor(**library, machine, supervisor, projects, home_, "");
   HostNetworkPush network(
       supervisor, [] { return vm::MachineState::kStopped; }, [](bool) { return absl::OkStatus(); });
   for (const Route& route :
@@ -434,6 +434,36 @@ TEST_F(DaemonTest, ANewVibedFindsWhatRunsAndItsPorts) {
   StartDaemon();
   EXPECT_EQ(KnockUntil(port, "CONNECT"), "CONNECT");
   EXPECT_EQ(Call("GET", "/v1/projects/my-notes").Json()["status"], "running");
+}
+
+TEST_F(DaemonTest, APortThatWasTakenMeanwhileIsToldAndOpensWhenItIsFree) {
+  const uint16_t port = Open()["services"][0]["ports"][0]["hostPort"];
+  daemon_.reset();
+  UniqueFd foreign(::socket(AF_INET, SOCK_STREAM, 0));
+  const int yes = 1;
+  ::setsockopt(foreign.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(::bind(foreign.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(::listen(foreign.get(), 1), 0);
+  StartDaemon();
+  std::string told;
+  for (int i = 0; i < 500 && told.empty(); ++i) {
+    absl::SleepFor(absl::Milliseconds(10));
+    told = Call("GET", "/v1/projects/my-notes").Json()["message"];
+  }
+  EXPECT_THAT(told, HasSubstr(absl::StrCat("port ", port, " of this computer")));
+  EXPECT_THAT(told, HasSubstr("choose another port"));
+  EXPECT_THAT(Call("GET", "/v1/doctor").body, HasSubstr("my-notes: port"));
+  foreign.reset();
+  std::string answer;
+  for (int i = 0; i < 4 && answer != "CONNECT"; ++i) {  // it is tried again every ten seconds
+    answer = KnockUntil(port, "CONNECT");
+  }
+  EXPECT_EQ(answer, "CONNECT");
+  EXPECT_EQ(Call("GET", "/v1/projects/my-notes").Json()["message"], "");
 }
 
 TEST_F(DaemonTest, GoesOnAfterTheSupervisorWasRestarted) {

@@ -44,7 +44,9 @@ TEST(PortChoice, TheOnlyExposedPortNeedsNoNumber) {
 
 TEST(PortChoice, OneOfSeveralIsNamed) {
   ProjectRecord record = Project("p", 0);
-  EXPECT_THAT(std::string(Apply({"dns:5353"}, record).message()), HasSubstr("53, 53/udp"));
+  EXPECT_THAT(std::string(Apply({"dns:5353"}, record).message()), HasSubstr("53/tcp, 53/udp"));
+  EXPECT_THAT(AdviceOf(Apply({"dns:5353:53"}, record)), HasSubstr("dns:5353:53/tcp"))
+      << "what was typed is said again";
   ASSERT_TRUE(Apply({"dns:5353:53/udp", "dns:5353/tcp"}, record).ok())
       << "TCP and UDP have numbers of their own";
   EXPECT_EQ(record.services[1].ports[0].host_port, 5353);

@@ -159,6 +159,34 @@ TEST_F(PortForwarderTest, APortThatIsTakenIsAConflictThatNamesWhoHasIt) {
   EXPECT_TRUE(forwarder_.Reserve("p", ports, {}).ok()) << "it can be had once the other is gone";
 }
 
+TEST_F(PortForwarderTest, OneThatIsTakenDoesNotKeepTheOthersFromBeingOpened) {
+  PortForwarder other([]() -> absl::StatusOr<UniqueFd> { return absl::UnavailableError("no"); });
+  std::vector<ForwardedPort> taken = {{"web", 80, 0}};
+  ASSERT_TRUE(other.Reserve("q", taken, {}).ok());
+  ASSERT_TRUE(other.Open("q").ok());
+  std::vector<ForwardedPort> ports = {{"web", 80, taken[0].host_port}, {"api", 81, 0}};
+  EXPECT_EQ(ReasonOf(forwarder_.ReserveWhatIsFree("p", ports, {})), Reason::kPortConflict);
+  ASSERT_TRUE(forwarder_.Open("p").ok());
+  EXPECT_EQ(ReadAll(Connect(ports[1].host_port), 17), "CONNECT p api 81\n");
+  EXPECT_FALSE(forwarder_.IsOpen("p")) << "nobody would try again";
+  other.Close("q");
+  ASSERT_TRUE(forwarder_.ReserveWhatIsFree("p", ports, {}).ok());
+  ASSERT_TRUE(forwarder_.Open("p").ok());
+  EXPECT_TRUE(forwarder_.IsOpen("p"));
+  EXPECT_EQ(ReadAll(Connect(ports[0].host_port), 17), "CONNECT p web 80\n");
+}
+
+TEST_F(PortForwarderTest, TwoPortsOfAProjectThatChangePlacesAreToldWhy) {
+  std::vector<ForwardedPort> ports = {{"web", 80, 0}, {"api", 81, 0}};
+  ASSERT_TRUE(forwarder_.Reserve("p", ports, {}).ok());
+  ASSERT_TRUE(forwarder_.Open("p").ok());
+  std::swap(ports[0].host_port, ports[1].host_port);
+  const absl::Status status = forwarder_.Check("p", ports);
+  EXPECT_EQ(ReasonOf(status), Reason::kPortConflict);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("leads to port 81 of api"));
+  EXPECT_THAT(AdviceOf(status), HasSubstr("--port api:PORT:81"));
+}
+
 TEST_F(PortForwarderTest, ReservingAgainKeepsWhatIsOpenAndLetsGoOfTheRest) {
   std::vector<ForwardedPort> ports = {{"web", 80, 0}, {"api", 81, 0}};
   ASSERT_TRUE(forwarder_.Reserve("p", ports, {}).ok());
