@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/status.h"
+#include "spdlog/spdlog.h"
 
 namespace vibe::host {
 namespace {
@@ -23,6 +24,7 @@ using boost::system::error_code;
 constexpr int kBacklog = 4096;  // the kernel's own limit may be lower
 constexpr int kAcceptsPerTurn = 16;
 constexpr auto kAcceptPause = std::chrono::milliseconds(50);
+constexpr auto kFullSilence = std::chrono::minutes(1);
 
 // Accepts on one lane; a connection stays on the lane that accepted it.
 class Acceptor : public std::enable_shared_from_this<Acceptor> {
@@ -94,9 +96,16 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
   }
 
   void Forward(UniqueFd client) {
-    if (++lanes_.connections > kMaxConnections) {
+    if (++lanes_.connections > kMaxConnections || counters_->open >= kMaxPortConnections) {
       --lanes_.connections;
       relay::ResetAndClose(std::move(client));
+      const auto now = std::chrono::steady_clock::now();
+      if (now - told_full_ >= kFullSilence) {
+        told_full_ = now;
+        spdlog::warn("connections to {} of project {} are refused: it has {}, all have {}",
+                     target_.service, target_.project_id, counters_->open.load(),
+                     lanes_.connections.load());
+      }
       return;
     }
     ++counters_->connections;
@@ -119,6 +128,7 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
   const std::shared_ptr<PortCounters> counters_;
   std::map<uint64_t, EndConnection> connections_;
   uint64_t numbers_ = 0;
+  std::chrono::steady_clock::time_point told_full_{};
 };
 
 class TcpListener : public PortListener {

@@ -28,6 +28,8 @@ struct PortLanes {
   std::atomic<int> connections{0};  // of all ports, UDP flows too
 };
 inline constexpr int kMaxConnections = 8000;  // two descriptors each
+// Of one TCP port, so that the clients of one app leave some to the others.
+inline constexpr uint32_t kMaxPortConnections = 6000;
 
 // Thread-safe; not to be called by the lanes' own threads.
 class PortListener {

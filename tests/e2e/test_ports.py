@@ -280,6 +280,19 @@ def test_two_thousand_idle_connections(vibe, app):
     eventually(lambda: counted(vibe)["openConnections"] == 0, what="the end of all")
 
 
+def test_the_clients_of_one_port_leave_connections_to_the_others(vibe, app):
+    most = 6000  # docs/ports.md
+    crowd = [connect(app, b"e") for _ in range(most)]
+    eventually(lambda: counted(vibe)["openConnections"] == most, what="a full port")
+    with pytest.raises(ConnectionError):
+        echoes(connect(app, b"e"))
+    assert get(app["url"]) == "front\n"
+    assert echoes(crowd[0]) and echoes(crowd[-1])
+    for client in crowd:
+        client.close()
+    eventually(lambda: counted(vibe)["openConnections"] == 0, what="the end of all")
+
+
 def test_hundreds_of_clients_of_udp(vibe, app):
     port = port_of(app, "udp")
     clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(400)]
