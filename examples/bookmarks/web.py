@@ -19,6 +19,9 @@ from urllib.parse import parse_qs, urlsplit
 MAX_BODY = 64 * 1024
 MAX_CONNECTIONS = 128
 IDLE_SECONDS = 30
+# What a browser on this computer calls the app, or another service of it by this one's name; with any port.
+OWN_HOST = re.compile(
+    rf"(localhost|([a-z0-9_-]+\.)+localhost|127\.0\.0\.1|\[::1\]|{re.escape(socket.gethostname().lower())})(:[0-9]+)?")
 # A request that runs when the signal to end comes may take this long to finish.
 GRACE_SECONDS = 2
 
@@ -174,9 +177,16 @@ class Handler(BaseHTTPRequestHandler):
             raise Problem(HTTPStatus.BAD_REQUEST, "The body is not JSON.") from None
 
     def check_origin(self):
-        """Another site's page must not change anything here in its visitor's name."""
+        """Another site's page must neither read nor change anything here in its visitor's name.
+
+        Its own name may lead to this computer as well (DNS rebinding). Then the browser sees one site, and only Host
+        gives it away. Programs that are no browsers send no Origin.
+        """
+        host = self.headers.get("Host", "").lower()
+        if not OWN_HOST.fullmatch(host):
+            raise Problem(HTTPStatus.FORBIDDEN, "This app answers at localhost and NAME.localhost only.")
         origin = self.headers.get("Origin")
-        if origin and self.command != "GET" and urlsplit(origin).netloc != self.headers.get("Host"):
+        if origin is not None and self.command not in ("GET", "HEAD") and origin.lower() != f"http://{host}":
             raise Problem(HTTPStatus.FORBIDDEN, "Requests from other sites are refused.")
 
     def send(self, status, kind, content):

@@ -191,8 +191,10 @@ absl::Status ApiClient::Explain(const absl::Status& error) {
   if (reported_) {
     return error;
   }
-  return WithAdvice(Annotate(error, "no answer from vibed"),
-                    "run `vibe doctor`, or look at logs/vibed.log in Vibe's home");
+  return WithAdvice(
+      Annotate(error, "no answer from vibed"),
+      "look at logs/vibed.log in Vibe's home; if it hangs, end the process vibed: the next "
+      "command starts another");
 }
 
 void ApiClient::Close() {

@@ -58,6 +58,11 @@ bool IsDone(const ProgressEvent& event) {
   return event.phase == "ready" || (event.total > 0 && event.done >= event.total);
 }
 
+// Whether another item says something new of a phase: why a service is waited for.
+bool ItemIsNews(const ProgressEvent& event) {
+  return event.phase == "wait" || event.phase == "stop";
+}
+
 bool HasShare(const ProgressEvent& event) {
   return event.total > 0 && event.phase != "ready";
 }
@@ -168,7 +173,8 @@ std::optional<std::string> PlainProgress::Apply(const ProgressEvent& event) {
   const std::string name = RowName(event);
   const uint64_t quarter = HasShare(event) ? static_cast<uint64_t>(Share(event) * 4) : 0;
   auto seen = std::find_if(seen_.begin(), seen_.end(), [&](const Seen& other) {
-    return RowName(other.event) == name && other.event.phase == event.phase;
+    return RowName(other.event) == name && other.event.phase == event.phase &&
+           (!ItemIsNews(event) || other.event.item == event.item);
   });
   const std::string line = absl::StrCat(Escape(name), ": ", Verb(event.phase));
   if (seen == seen_.end()) {

@@ -46,8 +46,8 @@ struct ScreenSize {
 std::vector<std::string> RenderRows(const std::vector<ProgressEvent>& rows,
                                     const ScreenSize& screen, bool color);
 
-// The same for a file or a pipe: a line at each change of a service's phase and at each quarter of
-// a transfer; nothing for the events between.
+// The same for a file or a pipe: a line at each change of a service's phase, at each quarter of a
+// transfer and for each reason to wait; nothing for the events between.
 class PlainProgress {
  public:
   std::optional<std::string> Apply(const ProgressEvent& event);

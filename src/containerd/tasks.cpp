@@ -39,16 +39,23 @@ Task FromProto(const types::Process& process) {
           .exited_at = TimeOf(process.exited_at())};
 }
 
+// The shim has /dev/null for no output too, but opens it for reading: a program that prints fails.
+constexpr char kNowhere[] = "file:///dev/null";
+
+std::string StdoutUri(const TaskIo& io) {
+  return io.stdout_uri.empty() && !io.terminal ? kNowhere : io.stdout_uri;
+}
+
 // The shim crashes on a file for stdout and nothing for stderr.
 std::string StderrUri(const TaskIo& io) {
-  return io.stderr_uri.empty() && absl::StrContains(io.stdout_uri, "://") ? io.stdout_uri
-                                                                          : io.stderr_uri;
+  const std::string out = StdoutUri(io);
+  return io.stderr_uri.empty() && absl::StrContains(out, "://") ? out : io.stderr_uri;
 }
 
 template <typename Request>  // CreateTaskRequest, ExecProcessRequest
 void SetIo(const TaskIo& io, Request* request) {
   request->set_stdin(io.stdin_path);
-  request->set_stdout(io.stdout_uri);
+  request->set_stdout(StdoutUri(io));
   request->set_stderr(io.terminal ? "" : StderrUri(io));
   request->set_terminal(io.terminal);
 }

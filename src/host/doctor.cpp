@@ -64,14 +64,14 @@ HealthCheck Doctor::CheckMachine() const {
       absl::StrCat(status.backend, " (", machine_reason_, "), ", vm::StateName(status.state));
   if (status.state == vm::MachineState::kError) {
     return {"machine", CheckStatus::kError, absl::StrCat(what, ": ", status.error),
-            "run `vibe machine start`; its console log is in machine/ in Vibe's home"};
+            "`vibe machine logs` may say why; `vibe machine start` tries again"};
   }
   if (status.recoveries > 0) {
     return {"machine", CheckStatus::kWarning,
             absl::StrCat(what, "; it was brought back ", status.recoveries,
                          status.recoveries == 1 ? " time, because " : " times, last because ",
                          status.recovery_cause),
-            "read its console log in machine/ in Vibe's home"};
+            "`vibe machine logs` has what it said"};
   }
   return {"machine", CheckStatus::kOk, what, ""};
 }

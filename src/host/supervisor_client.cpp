@@ -46,7 +46,7 @@ absl::Status Broken(const absl::Status& status) {
   return WithAdvice(
       absl::UnavailableError(absl::StrCat("the machine's supervisor does not answer (",
                                           std::string(status.message()), ")")),
-      "run `vibe doctor`; `vibe machine stop` and `vibe machine start` begin anew");
+      "`vibe machine logs` may say why; `vibe machine stop` and `vibe machine start` begin anew");
 }
 
 }  // namespace

@@ -109,7 +109,12 @@ bool IsServiceName(absl::string_view text) {
 bool IsHostName(absl::string_view text) {
   const std::vector<absl::string_view> labels = absl::StrSplit(text, '.');
   return text.size() <= kMaxHostName && std::all_of(labels.begin(), labels.end(), IsLabel) &&
-         !IsNumber(labels.back());
+         !IsTakenForAddress(text);
+}
+
+bool IsTakenForAddress(absl::string_view text) {
+  const size_t dot = text.rfind('.');
+  return IsNumber(dot == absl::string_view::npos ? text : text.substr(dot + 1));
 }
 
 bool IsOwnHostName(absl::string_view text) {

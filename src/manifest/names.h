@@ -24,6 +24,10 @@ inline constexpr size_t kMaxHostName = 253;  // of the domain name system
 // an address, such as 10.1 or 0x7f.
 bool IsHostName(absl::string_view text);
 
+// Whether programs take the name for an IPv4 address, in one of the forms that inet_aton reads: its
+// last label is a number, such as 10 or 0x7f.
+bool IsTakenForAddress(absl::string_view text);
+
 // Names that mean the container itself, whatever else they are given to: localhost and the like.
 bool IsOwnHostName(absl::string_view text);
 

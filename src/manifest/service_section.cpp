@@ -7,6 +7,8 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "manifest/healthcheck_section.h"
 #include "manifest/hooks_section.h"
 #include "manifest/names.h"
@@ -51,6 +53,12 @@ std::string ReadName(Section& section) {
         value->place, absl::StrCat(Quoted(*name),
                                    " means each service itself: the others reach this one only by "
                                    "an alias"));
+  } else if (IsTakenForAddress(*name)) {
+    // The format has always had such names, and an app of one service needs none.
+    section.diagnostics().Warning(
+        value->place, absl::StrCat(Quoted(*name),
+                                   " is an address to programs that look names up: the others "
+                                   "reach this one only by an alias; take a name with letters"));
   }
   return *name;
 }
@@ -156,7 +164,34 @@ std::map<std::string, std::string> ReadEnv(Section& section) {
   return env;
 }
 
+// A port as Docker has it, [[ADDRESS:]HOSTPORT:]PORT[/PROTOCOL], in the form of a manifest.
+std::string HowToWritePort(absl::string_view text) {
+  absl::string_view protocol;
+  if (absl::ConsumeSuffix(&text, "/udp")) {
+    protocol = ", protocol: udp";
+  } else {
+    absl::ConsumeSuffix(&text, "/tcp");
+  }
+  const auto is_port = [](absl::string_view part) {
+    const auto number = ParseWhole(part);
+    return number && *number >= 1 && *number <= 65535;
+  };
+  std::vector<absl::string_view> parts = absl::StrSplit(text, ':');
+  const bool is_read = is_port(parts.back());
+  const absl::string_view container = is_read ? parts.back() : "8080";
+  absl::string_view host = "HOSTPORT";
+  if (is_read && parts.size() > 1 && is_port(parts[parts.size() - 2])) {
+    host = parts[parts.size() - 2];
+  }
+  return absl::StrCat("write {container: ", container, is_read ? protocol : "",
+                      "}; the host's port is chosen with `vibe open --port SERVICE:", host, "`");
+}
+
 Port ReadPort(const Value& value, Diagnostics& diagnostics) {
+  if (value.node->kind == TreeNode::Kind::kScalar) {
+    diagnostics.Error(value.place, HowToWritePort(value.node->text));
+    return {};
+  }
   Section section(value, "{container: 8080}", diagnostics);
   Port port;
   if (const auto container = section.Require("container", "container: 8080")) {

@@ -255,12 +255,13 @@ absl::Status ProjectRuntime::RunService(int index, const ProgressSink& progress,
     event.set_item(what);
     progress(event);
   };
-  absl::Status ready = AwaitReady(service, *containers_[index], missing, [&]() -> absl::Status {
-    if (cancelled()) {
-      return absl::CancelledError("the start was cancelled");
-    }
-    return ExitStatus(index);
-  });
+  absl::Status ready =
+      AwaitReady(plan_.project_name, service, *containers_[index], missing, [&]() -> absl::Status {
+        if (cancelled()) {
+          return absl::CancelledError("the start was cancelled");
+        }
+        return ExitStatus(index);
+      });
   const bool completed =
       !ready.ok() && service.restart == manifest::Restart::kNo && services()[index].exit_code == 0u;
   if (!ready.ok() && !completed) {
@@ -366,7 +367,12 @@ absl::Status ProjectRuntime::StopLocked(absl::Duration timeout, const ProgressSi
     const std::string& name = plan_.services[index].name;
     progress(MakeProgress(v1::Progress::PHASE_STOP, name));
     Update(index, [](ServiceState& state) { state.status = v1::STATUS_STOPPING; });
-    absl::Status stopped = containers_[index]->Stop(timeout);
+    absl::Status stopped = containers_[index]->Stop(timeout, [&](absl::Duration left) {
+      v1::Progress event = MakeProgress(v1::Progress::PHASE_STOP, name);
+      event.set_item(absl::StrCat("(it does not end when asked to, and is killed in ",
+                                  absl::ToInt64Seconds(left), " s)"));
+      progress(event);
+    });
     stopped.Update(containers_[index]->Remove());
     Update(index, [&](ServiceState& state) {
       state.status = stopped.ok() ? v1::STATUS_STOPPED : v1::STATUS_FAILED;

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,8 +15,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "base/shell.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
+#include "supervisor/listeners.h"
 
 namespace vibe::supervisor {
 namespace {
@@ -31,6 +34,10 @@ constexpr absl::Duration kLongestCheckPause = absl::Milliseconds(200);
 constexpr absl::Duration kSilence = absl::Seconds(1);
 // How long a service's healthcheck waits for a first sign from its ports.
 constexpr absl::Duration kPortHint = absl::Seconds(2);
+// How often to look where a service listens that does not answer.
+constexpr absl::Duration kListenerPause = absl::Seconds(1);
+// Of a table of the kernel's. Listeners stand before the connections, which may be many.
+constexpr size_t kMaxTable = size_t{256} << 10;
 
 bool Connects(const sockaddr* address, socklen_t length) {
   const UniqueFd fd(::socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -61,6 +68,35 @@ bool PortAnswers(const PlannedService& service, uint16_t port) {
   ipv6.sin6_port = htons(port);
   return ::inet_pton(AF_INET6, service.ipv6.c_str(), &ipv6.sin6_addr) == 1 &&
          Connects(reinterpret_cast<const sockaddr*>(&ipv6), sizeof ipv6);
+}
+
+// The beginning of a file of /proc, which has no size; empty when it is gone.
+std::string ReadTable(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::string text(kMaxTable, '\0');
+  size_t size = 0;
+  while (size < text.size()) {
+    const ssize_t got = ::read(fd.get(), text.data() + size, text.size() - size);
+    if (got <= 0) {
+      break;
+    }
+    size += static_cast<size_t>(got);
+  }
+  text.resize(size);
+  return text;
+}
+
+// Why the port does not answer, as far as can be seen.
+std::string PortTrouble(ServiceContainer& container, uint16_t port) {
+  if (const auto pid = container.Pid(); pid.ok() && *pid != 0) {
+    const std::string tables = absl::StrCat("/proc/", *pid, "/net/");
+    if (const auto address = LoopbackListener(ReadTable(absl::StrCat(tables, "tcp")),
+                                              ReadTable(absl::StrCat(tables, "tcp6")), port)) {
+      return absl::StrCat("port ", port, " answers inside the service only: it listens on ",
+                          *address);
+    }
+  }
+  return absl::StrCat("port ", port, " does not answer");
 }
 
 // Tries until `ready` says so, with growing pauses.
@@ -118,7 +154,31 @@ absl::Status AwaitAnyPort(const PlannedService& service, const MissingSink& miss
   return absl::IsDeadlineExceeded(status) ? absl::OkStatus() : status;
 }
 
-absl::Status AwaitHealthy(const PlannedService& service, const manifest::Healthcheck& check,
+absl::Status AwaitPort(const PlannedService& service, uint16_t port, ServiceContainer& container,
+                       const MissingSink& missing,
+                       const std::function<absl::Status()>& keep_waiting) {
+  absl::Time look = absl::Now() + kSilence;
+  std::string trouble = absl::StrCat("port ", port, " does not answer");
+  absl::Status status = Poll(kReadyTimeout, kLongestPortPause, missing, keep_waiting, [&] {
+    if (PortAnswers(service, port)) {
+      return absl::OkStatus();
+    }
+    if (absl::Now() >= look) {
+      trouble = PortTrouble(container, port);
+      look = absl::Now() + kListenerPause;
+    }
+    return absl::UnavailableError(trouble);
+  });
+  return !absl::IsDeadlineExceeded(status)
+             ? status
+             : WithAdvice(std::move(status),
+                          absl::StrCat("let it listen on port ", port,
+                                       " of all its addresses (0.0.0.0), not of 127.0.0.1 only, or "
+                                       "correct `ports` in the app's manifest"));
+}
+
+absl::Status AwaitHealthy(absl::string_view project, const PlannedService& service,
+                          const manifest::Healthcheck& check,
                           const std::vector<std::string>& command, ServiceContainer& container,
                           const MissingSink& missing,
                           const std::function<absl::Status()>& keep_waiting) {
@@ -128,26 +188,38 @@ absl::Status AwaitHealthy(const PlannedService& service, const manifest::Healthc
   const absl::Duration budget =
       absl::Milliseconds(check.start_period_ms) +
       check.retries * absl::Milliseconds(check.interval_ms + check.timeout_ms);
-  return Poll(
-      std::min(budget, kReadyTimeout), kLongestCheckPause, missing, keep_waiting,
-      [&]() -> absl::Status {
-        VIBE_ASSIGN_OR_RETURN(const uint32_t exit_code,
-                              container.Exec(command, absl::Milliseconds(check.timeout_ms)));
-        return exit_code == 0 ? absl::OkStatus()
-                              : absl::UnavailableError(absl::StrCat("its healthcheck \"",
-                                                                    absl::StrJoin(command, " "),
-                                                                    "\" exits with ", exit_code));
-      });
+  absl::Status status =
+      Poll(std::min(budget, kReadyTimeout), kLongestCheckPause, missing, keep_waiting,
+           [&]() -> absl::Status {
+             VIBE_ASSIGN_OR_RETURN(const uint32_t exit_code,
+                                   container.Exec(command, absl::Milliseconds(check.timeout_ms)));
+             return exit_code == 0 ? absl::OkStatus()
+                                   : absl::UnavailableError(absl::StrCat(
+                                         "its healthcheck \"", absl::StrJoin(command, " "),
+                                         "\" exits with ", exit_code));
+           });
+  if (!absl::IsDeadlineExceeded(status)) {
+    return status;
+  }
+  const std::string words = absl::StrJoin(
+      command, " ",
+      [](std::string* out, const std::string& word) { absl::StrAppend(out, ShellQuoted(word)); });
+  return WithAdvice(
+      std::move(status),
+      absl::StrCat("try it while the service starts: `vibe exec --service=", service.name, " ",
+                   project, " -- ", words,
+                   "`; `startPeriod` and `retries` of its healthcheck give it longer"));
 }
 
 }  // namespace
 
-absl::Status AwaitReady(const PlannedService& service, ServiceContainer& container,
-                        const MissingSink& missing,
+absl::Status AwaitReady(absl::string_view project, const PlannedService& service,
+                        ServiceContainer& container, const MissingSink& missing,
                         const std::function<absl::Status()>& keep_waiting) {
   if (service.healthcheck) {
     if (const auto command = CheckCommand(*service.healthcheck); !command.empty()) {
-      return AwaitHealthy(service, *service.healthcheck, command, container, missing, keep_waiting);
+      return AwaitHealthy(project, service, *service.healthcheck, command, container, missing,
+                          keep_waiting);
     }
   }
   bool has_tcp_port = false;
@@ -156,12 +228,7 @@ absl::Status AwaitReady(const PlannedService& service, ServiceContainer& contain
       continue;
     }
     has_tcp_port = true;
-    VIBE_RETURN_IF_ERROR(Poll(kReadyTimeout, kLongestPortPause, missing, keep_waiting, [&] {
-      return PortAnswers(service, port.container)
-                 ? absl::OkStatus()
-                 : absl::UnavailableError(
-                       absl::StrCat("port ", port.container, " does not answer"));
-    }));
+    VIBE_RETURN_IF_ERROR(AwaitPort(service, port.container, container, missing, keep_waiting));
   }
   if (has_tcp_port) {
     return absl::OkStatus();

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "supervisor/plan.h"
 #include "supervisor/service_container.h"
@@ -20,9 +21,10 @@ inline constexpr absl::Duration kReadyTimeout = absl::Minutes(5);
 using MissingSink = std::function<void(const std::string& what)>;
 
 // Blocks until the service is ready. `keep_waiting` is asked between tries; its error (the process
-// ended, the user gave up) is returned as it is. DeadlineExceeded says what was waited for.
-absl::Status AwaitReady(const PlannedService& service, ServiceContainer& container,
-                        const MissingSink& missing,
+// ended, the user gave up) is returned as it is. DeadlineExceeded says what was waited for, with
+// advice that names `project`.
+absl::Status AwaitReady(absl::string_view project, const PlannedService& service,
+                        ServiceContainer& container, const MissingSink& missing,
                         const std::function<absl::Status()>& keep_waiting);
 
 }  // namespace vibe::supervisor

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <future>
@@ -34,6 +35,8 @@ constexpr char kStopSignalLabel[] = "vibe.app/stop-signal";
 // How long the kernel may take to end a process after SIGKILL: one that waits for a dead disk takes
 // long.
 constexpr absl::Duration kKillTimeout = absl::Seconds(10);
+// After that a user wonders why a stop takes so long.
+constexpr absl::Duration kResists = absl::Seconds(2);
 
 int SignalNumber(absl::string_view name) {
   static constexpr std::pair<absl::string_view, int> kSignals[] = {
@@ -268,7 +271,8 @@ absl::Status ServiceContainer::Recreate() {
   return CreateTask(mounts);
 }
 
-absl::Status ServiceContainer::Stop(absl::Duration timeout) {
+absl::Status ServiceContainer::Stop(absl::Duration timeout,
+                                    const std::function<void(absl::Duration left)>& resists) {
   containerd::Client& client = platform_.containerd;
   const auto task = client.GetTask(namespace_, service_.container_id);
   if (absl::IsNotFound(task.status())) {
@@ -289,7 +293,11 @@ absl::Status ServiceContainer::Stop(absl::Duration timeout) {
       }
     }
     VIBE_RETURN_IF_ERROR(client.KillTask(namespace_, service_.container_id, signal, false));
-    const auto exited = client.WaitTask(namespace_, service_.container_id, timeout);
+    auto exited = client.WaitTask(namespace_, service_.container_id, std::min(timeout, kResists));
+    if (absl::IsDeadlineExceeded(exited.status()) && timeout > kResists) {
+      resists(timeout - kResists);
+      exited = client.WaitTask(namespace_, service_.container_id, timeout - kResists);
+    }
     if (exited.ok() || absl::IsNotFound(exited.status())) {
       return absl::OkStatus();
     }
@@ -300,6 +308,12 @@ absl::Status ServiceContainer::Stop(absl::Duration timeout) {
   VIBE_RETURN_IF_ERROR(client.KillTask(namespace_, service_.container_id, SIGKILL, true));
   const auto killed = client.WaitTask(namespace_, service_.container_id, kKillTimeout);
   return absl::IsNotFound(killed.status()) ? absl::OkStatus() : killed.status();
+}
+
+absl::StatusOr<uint32_t> ServiceContainer::Pid() {
+  VIBE_ASSIGN_OR_RETURN(const containerd::Task task,
+                        platform_.containerd.GetTask(namespace_, service_.container_id));
+  return task.pid;
 }
 
 absl::Status ServiceContainer::Remove() {

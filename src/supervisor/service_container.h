@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -46,8 +47,13 @@ class ServiceContainer {
   absl::Status Recreate();
 
   // Asks with the image's stop signal, forces after `timeout`. A task that does not run is a
-  // success.
-  absl::Status Stop(absl::Duration timeout);
+  // success. `resists` is told, once, when it does not end soon, how long it is until the force.
+  absl::Status Stop(
+      absl::Duration timeout,
+      const std::function<void(absl::Duration left)>& resists = [](absl::Duration) {});
+
+  // The number of the service's first process; NotFound when there is no task.
+  absl::StatusOr<uint32_t> Pid();
 
   // Removes task, container, snapshot and endpoint; what is gone already is a success.
   absl::Status Remove();

@@ -119,7 +119,11 @@ absl::StatusOr<Supervisor::RunningContainer> Supervisor::FindRunning(const std::
     const std::vector<ServiceState> states = runtime->services();
     for (size_t index = 0; index < states.size(); ++index) {
       const PlannedService& planned = runtime->plan().services[index];
-      if (planned.name == name && states[index].status == v1::STATUS_RUNNING) {
+      const ServiceState& state = states[index];
+      // One that does not get ready is the one that somebody wants to look into.
+      const bool is_starting = state.status == v1::STATUS_STARTING && state.created &&
+                               state.started_at != absl::InfinitePast() && !state.exit_code;
+      if (planned.name == name && (state.status == v1::STATUS_RUNNING || is_starting)) {
         return RunningContainer{plan.containerd_namespace, planned.container_id};
       }
     }

@@ -1,7 +1,9 @@
 """The main promise: open a real app, use it, stop it, start it, and the data is there."""
 
+import http.client
 import json
 import urllib.request
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -79,3 +81,41 @@ def test_notes_keeps_its_notes(vibe):
     vibe("restart", "notes")
     with urllib.request.urlopen(f"{notes['url']}/api/notes") as response:
         assert created["id"] in [note["id"] for note in json.load(response)["notes"]]
+
+
+def answer(url, method, path, headers, body=None):
+    """(status, text) of a request with exactly these headers, Host among them."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
+    try:
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def test_another_site_cannot_use_the_notes_of_its_visitor(vibe):
+    url = vibe.open(EXAMPLES / "notes")["url"]
+    port = urlsplit(url).port
+    note = json.dumps({"title": "from another site", "text": ""})
+    text = {"Content-Type": "text/plain"}  # which a browser sends to another site without asking it first
+
+    # Its own name led to 127.0.0.1: the browser takes both for one site.
+    for host in ("evil.example", "evil.example:80", f"localhost.evil.example:{port}", f"evillocalhost:{port}", ""):
+        status, said = answer(url, "GET", "/api/notes", {"Host": host})
+        assert status == 403 and "localhost" in said, f"the notes can be read as {host!r}: {status} {said}"
+        status, _ = answer(url, "POST", "/api/notes", {**text, "Host": host, "Origin": f"http://{host}"}, note)
+        assert status == 403, f"notes can be written as {host!r}"
+    # Its page sends a form to the app's address.
+    for origin in ("http://evil.example", f"http://localhost:{port + 1}", f"https://localhost:{port}", "null", ""):
+        status, said = answer(url, "POST", "/api/notes", {**text, "Host": f"localhost:{port}", "Origin": origin}, note)
+        assert status == 403 and "other sites" in said, f"a page of {origin!r} can write notes"
+    assert "from another site" not in get(f"{url}/api/notes")
+
+    # The app's own page, by each of its names, programs, and other services of the app.
+    for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", f"Notes.localhost:{port}", "localhost",
+                 "web:8080"):
+        assert answer(url, "GET", "/", {"Host": host})[0] == 200, host
+        for origin in ({}, {"Origin": f"http://{host.lower()}"}):
+            status, said = answer(url, "POST", "/api/notes", {**text, "Host": host, **origin}, note)
+            assert status == 201, f"{host} {origin}: {said}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from registry import Registry
-from vibe_cli import IMAGES, Vibe, eventually, get, probe, write_app
+from vibe_cli import BIN, IMAGES, Vibe, eventually, get, probe, write_app
 
 WEB_PORT = [{"container": 8080}]
 
@@ -177,3 +177,55 @@ def test_a_full_disk(tmp_path):
 def test_a_project_that_is_not_there(vibe, command):
     error = vibe.fails(command[0], "nobody", *command[1:])
     assert "nobody" in error and "vibe ps" in error
+
+
+def test_a_service_that_listens_where_nobody_reaches_it(vibe, tmp_path):
+    app = write_app(tmp_path / "app", [{
+        "name": "web", "image": "vibe-examples/python:3.11", "ports": WEB_PORT,
+        "command": ["python3", "-c", "import signal, socket, sys\n"
+                    "signal.signal(signal.SIGTERM, lambda *_: sys.exit())\n"
+                    "listener = socket.create_server(('127.0.0.1', 8080))\n"
+                    "while True: signal.pause()"]}], images=("python",))
+    with subprocess.Popen([str(BIN / "vibe"), "open", str(app), "--yes", "--name", "hidden"], env=vibe.environment,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as opening:
+        said = ""
+        while "waiting: port 8080 answers inside the service only: it listens on 127.0.0.1" not in said:
+            line = opening.stdout.readline().decode()
+            assert line, f"it does not say why nobody can reach the service: {said}"
+            said += line
+        vibe("rm", "hidden", "--yes")
+        assert opening.wait(timeout=10) == 1
+
+
+def test_a_healthcheck_that_does_not_pass(vibe, tmp_path):
+    app = write_app(tmp_path / "app", [probe("web", ["serve", "8080"], ports=WEB_PORT, healthcheck={
+        "test": ["CMD", "/probe", "exit", "3", "not yet"], "interval": "100ms", "timeout": "1s", "retries": 1})])
+    error = vibe.fails("open", app, "--yes", "--name", "unwell")
+    assert 'its healthcheck "/probe exit 3 not yet" exits with 3' in error
+    assert "vibe exec --service=web unwell -- /probe exit 3 'not yet'" in error, "it does not say how to find out more"
+    assert "startPeriod" in error
+    recovers(vibe, app, "unwell")
+
+
+def test_a_service_that_does_not_get_ready_can_be_looked_into(vibe, tmp_path):
+    # The check prints what it finds, as `curl -f` does: it must have somewhere to print to.
+    app = write_app(tmp_path / "app", [probe("web", ["serve", "8080"], ports=WEB_PORT, healthcheck={
+        "test": ["CMD", "/probe", "read", "/sign"], "interval": "1s", "timeout": "1s", "retries": 30})])
+    with subprocess.Popen([str(BIN / "vibe"), "open", str(app), "--yes", "--name", "shy"], env=vibe.environment,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as opening:
+        said = ""
+        while "waiting: its healthcheck" not in said:
+            line = opening.stdout.readline().decode()
+            assert line, f"it does not say what it waits for: {said}"
+            said += line
+        vibe("exec", "-s", "web", "shy", "--", "/probe", "write", "/sign", "here")
+        assert opening.wait(timeout=10) == 0, said + opening.stdout.read().decode()
+    vibe("rm", "shy", "--yes")
+
+
+def test_a_service_that_takes_no_notice_of_a_stop(vibe, tmp_path):
+    app = write_app(tmp_path / "app", [probe("deaf", ["stubborn", "1000"])])
+    vibe.open(app, name="unmoved")
+    said = vibe.run("stop", "unmoved", "--timeout", "3").stderr
+    assert "deaf: stopping (it does not end when asked to, and is killed in 1 s)" in said, said
+    vibe("rm", "unmoved", "--yes")

@@ -65,6 +65,16 @@ TEST(PlainProgress, SpeaksAtPhasesAndQuarters) {
   EXPECT_EQ(plain.Apply({"erase", "", "machine", 0, 0, ""}), "machine: erasing");
 }
 
+TEST(PlainProgress, SaysEachReasonForWaitingOnce) {
+  PlainProgress plain;
+  EXPECT_EQ(plain.Apply({"wait", "web", "one", 0, 0, ""}), "web: waiting: one");
+  EXPECT_EQ(plain.Apply({"wait", "web", "two", 0, 0, ""}), "web: waiting: two");
+  EXPECT_EQ(plain.Apply({"wait", "web", "one", 0, 0, ""}), std::nullopt);
+  EXPECT_EQ(plain.Apply({"wait", "db", "one", 0, 0, ""}), "db: waiting: one");
+  EXPECT_EQ(plain.Apply({"stop", "web", "", 0, 0, ""}), "web: stopping");
+  EXPECT_EQ(plain.Apply({"stop", "web", "(it stays)", 0, 0, ""}), "web: stopping (it stays)");
+}
+
 Json ProjectJson() {
   return Json::parse(R"({"id":"0b1c","name":"notes","appId":"com.example.notes","version":"1.0.0",
     "status":"failed","url":"http://localhost:4711","namedUrl":"http://notes.localhost:4711","path":"/apps/notes","message":"",

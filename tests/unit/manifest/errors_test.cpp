@@ -149,8 +149,24 @@ TEST(Errors, OfAService) {
       {Key("env", "{A: " + long_text + "}"),
        "8:14: error: services[0].env.A: has 5000 characters; at most 4096 are allowed"},
       {Key("ports", "[8080]"),
-       "8:13: error: services[0].ports[0]: must be a mapping, such as {container: 8080}; it is a "
-       "text"},
+       "8:13: error: services[0].ports[0]: write {container: 8080}; the host's port is chosen with "
+       "`vibe open --port SERVICE:HOSTPORT`"},
+      {Key("ports", "[\"8080:80\"]"),
+       "8:13: error: services[0].ports[0]: write {container: 80}; the host's port is chosen with "
+       "`vibe open --port SERVICE:8080`"},
+      {Key("ports", "[127.0.0.1:5353:53/udp]"),
+       "8:13: error: services[0].ports[0]: write {container: 53, protocol: udp}; the host's port "
+       "is "
+       "chosen with `vibe open --port SERVICE:5353`"},
+      {Key("ports", "[80000:3000/tcp, 3000-3005, \"a:\\nb\", []]"),
+       "8:13: error: services[0].ports[0]: write {container: 3000}; the host's port is chosen with "
+       "`vibe open --port SERVICE:HOSTPORT`\n"
+       "8:29: error: services[0].ports[1]: write {container: 8080}; the host's port is chosen with "
+       "`vibe open --port SERVICE:HOSTPORT`\n"
+       "8:40: error: services[0].ports[2]: write {container: 8080}; the host's port is chosen with "
+       "`vibe open --port SERVICE:HOSTPORT`\n"
+       "8:49: error: services[0].ports[3]: must be a mapping, such as {container: 8080}; it is a "
+       "list"},
       {Key("ports", "[{container: 0}]"),
        "8:25: error: services[0].ports[0].container: must be a whole number from 1 to 65535, not "
        "\"0\""},

@@ -197,6 +197,20 @@ TEST(Parse, TakesAnAliasOnce) {
             "8:25: warning: services[0].aliases[2]: \"www\" is listed twice\n");
 }
 
+TEST(Parse, WarnsOfANameThatIsAnAddressToResolvers) {
+  for (const std::string name : {"10", "127", "0x7f", "08"}) {
+    const std::string text = Replaced(WithService("    aliases: [www]\n"), "web", name);
+    EXPECT_EQ(Report(text),
+              "6:11: warning: services[0].name: \"" + name +
+                  "\" is an address to programs that look names up: the others reach this one only "
+                  "by an alias; take a name with letters\n");
+    EXPECT_EQ(Parsed(text).services[0].name, name) << "the format allows it";
+  }
+  for (const std::string name : {"10-1", "a1", "1a", "0x7g", "x10", "10-"}) {
+    EXPECT_EQ(Report(Replaced(WithService(""), "web", name)), "") << name;
+  }
+}
+
 TEST(Parse, WarnsOfANameThatNobodyElseFindsTheServiceBy) {
   const std::string text = Replaced(WithService("    aliases: [www]\n"), "web", "localhost");
   EXPECT_EQ(Parsed(text).services[0].name, "localhost");

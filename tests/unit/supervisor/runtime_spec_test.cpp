@@ -206,7 +206,8 @@ TEST(ExecProcess, SurvivesABrokenSpec) {
   EXPECT_EQ(json::parse(ExecProcess("not json", {"a"}, {}, "", false))["args"][0], "a");
 }
 
-// ---- users ---------------------------------------------------------------------------------------
+// ---- users
+// ---------------------------------------------------------------------------------------
 
 constexpr char kPasswd[] =
     "root:x:0:0:root:/root:/bin/sh\n"

@@ -171,17 +171,18 @@ TEST_F(QemuTest, TheVsockDeviceIsAskedForThePort) {
 // The real device does not survive it: see qemu_machine_test.cpp.
 TEST_F(QemuTest, WhoWaitsInVainHangsUpOnNoVsockDeviceButLeavesTheConnectionToTheNext) {
   absl::Notification accepts, ends;
-  const Peer device(layout_.vsock(),
-                    {[&](const UniqueFd& host) {
-                       EXPECT_EQ(ReadLineBy(host, 64, Soon()).value(), "CONNECT 1024");
-                       accepts.WaitForNotificationWithTimeout(absl::Seconds(10));
-                       Say(host, "OK 1073741824\nhello\n");
-                     },
-                     [&](const UniqueFd&) { ends.WaitForNotificationWithTimeout(absl::Seconds(10)); },
-                     [](const UniqueFd& host) {
-                       EXPECT_EQ(ReadLineBy(host, 64, Soon()).value(), "CONNECT 1024");
-                       Say(host, "OK 1073741825\n");
-                     }});
+  const Peer device(
+      layout_.vsock(),
+      {[&](const UniqueFd& host) {
+         EXPECT_EQ(ReadLineBy(host, 64, Soon()).value(), "CONNECT 1024");
+         accepts.WaitForNotificationWithTimeout(absl::Seconds(10));
+         Say(host, "OK 1073741824\nhello\n");
+       },
+       [&](const UniqueFd&) { ends.WaitForNotificationWithTimeout(absl::Seconds(10)); },
+       [](const UniqueFd& host) {
+         EXPECT_EQ(ReadLineBy(host, 64, Soon()).value(), "CONNECT 1024");
+         Say(host, "OK 1073741825\n");
+       }});
   Dialer dialer;
   const auto dial = [&](absl::Time deadline) {
     return dialer.Dial(layout_, Boot(), rpc::kSupervisorPort, deadline);
