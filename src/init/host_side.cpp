@@ -71,7 +71,7 @@ class Host {
   absl::Status StartMachine();
   void StartUplinkIfDue(absl::Time now);
   void Reap(absl::Time now);
-  void ReadMachineReport();
+  bool ReadMachineReport();
   void HandleSignals(absl::Time now);
 
   Plan plan_;
@@ -179,6 +179,9 @@ void Host::Reap(absl::Time now) {
     if (pid == machine_) {
       machine_ = 0;
       Say(absl::StrCat("the machine ", DescribeEnd(status)));
+      while (machine_report_.valid() && ReadMachineReport()) {
+        // Why it ended came just before.
+      }
     } else if (pid == uplink_) {
       uplink_ = 0;
       uplink_ready_.reset();
@@ -192,20 +195,21 @@ void Host::Reap(absl::Time now) {
   }
 }
 
-void Host::ReadMachineReport() {
+// Whether there was something to read.
+bool Host::ReadMachineReport() {
   char buffer[4096];
   const ssize_t count = ::read(machine_report_.get(), buffer, sizeof buffer);
   if (count > 0) {
     machine_report_text_.append(buffer, static_cast<size_t>(count));
-    return;
+    return true;
   }
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) {
-    return;
+    return false;
   }
   machine_report_.reset();
   if (machine_report_text_ == "ok\n") {
     Report(absl::OkStatus());
-    return;
+    return false;
   }
   std::string fault = "the machine ended while it was set up", advice;
   for (absl::string_view line : absl::StrSplit(machine_report_text_, '\n')) {
@@ -216,6 +220,7 @@ void Host::ReadMachineReport() {
     }
   }
   Report(WithAdvice(absl::FailedPreconditionError(fault), advice));
+  return false;
 }
 
 void Host::HandleSignals(absl::Time now) {

@@ -140,17 +140,21 @@ absl::StatusOr<std::vector<NestedSubvolume>> AllNested(int fd, uint64_t id) {
   }
 }
 
-// What was written to files and has no place on the disk yet: statfs takes it for free until the
-// pages are written out, half a minute later. 0 where the kernel does not tell.
+// What was written to files and is not on the disk yet, without a place there or with one that is
+// being written: statfs takes both for free, half a minute long. 0 where the kernel does not tell.
 uint64_t PromisedBytes(int fd) {
   btrfs_ioctl_fs_info_args info = {};
   if (::ioctl(fd, BTRFS_IOC_FS_INFO, &info) != 0) {
     return 0;
   }
-  const absl::StatusOr<std::string> text = ReadFile(
-      absl::StrCat("/sys/fs/btrfs/", UuidText(info.fsid), "/allocation/data/bytes_may_use"), 4096);
-  uint64_t bytes = 0;
-  return text.ok() && absl::SimpleAtoi(*text, &bytes) ? bytes : 0;
+  const std::string data = absl::StrCat("/sys/fs/btrfs/", UuidText(info.fsid), "/allocation/data/");
+  uint64_t promised = 0;
+  for (const char* kind : {"bytes_may_use", "bytes_reserved"}) {
+    const absl::StatusOr<std::string> text = ReadFile(data + kind, 4096);
+    uint64_t bytes = 0;
+    promised += text.ok() && absl::SimpleAtoi(*text, &bytes) ? bytes : 0;
+  }
+  return promised;
 }
 
 }  // namespace

@@ -116,7 +116,7 @@ TEST_F(ApiClientTest, ExplainsBrokenAnswers) {
   }
   const absl::Status status = ApiClient(socket()).Call(Get("/x")).status();
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
-  EXPECT_THAT(AdviceOf(status), HasSubstr("vibe doctor"));
+  EXPECT_THAT(AdviceOf(status), HasSubstr("vibed.log"));
 }
 
 TEST_F(ApiClientTest, StreamsRecordsAndStopsWhenTheSinkDoes) {
