@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <csignal>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -88,10 +91,19 @@ absl::StatusOr<uint32_t> RunJob(const Platform& platform, const ContainerJob& jo
 absl::Status RemoveLeftJobs(containerd::Client& client, const std::string& ns) {
   VIBE_ASSIGN_OR_RETURN(const std::vector<containerd::Container> containers,
                         client.ListContainers(ns));
-  absl::Status status;
+  VIBE_ASSIGN_OR_RETURN(const std::vector<containerd::Client::SnapshotInfo> snapshots,
+                        client.ListSnapshots(ns));
+  std::set<std::string> ids;
   for (const containerd::Container& container : containers) {
-    if (absl::StartsWith(container.id, kPrefix) && !absl::StartsWith(container.id, OwnPrefix())) {
-      status.Update(Remove(client, ns, container.id));
+    ids.insert(container.id);
+  }
+  for (const containerd::Client::SnapshotInfo& snapshot : snapshots) {
+    ids.insert(snapshot.name);  // it is made before the container, which then may never have been
+  }
+  absl::Status status;
+  for (const std::string& id : ids) {
+    if (absl::StartsWith(id, kPrefix) && !absl::StartsWith(id, OwnPrefix())) {
+      status.Update(Remove(client, ns, id));
     }
   }
   return status;

@@ -19,7 +19,7 @@ import pytest
 
 from state_on_disk import check_data
 from state_operations import COMPLETE, FAULTY, POINTS, RESTORE, SAVE, Operations, files_with, number_in
-from vibe_cli import BIN, Vibe, eventually, get, probe, write_app
+from vibe_cli import BIN, Failed, Vibe, eventually, get, probe, write_app
 
 TRIALS = int(os.environ.get("VIBE_TEST_TRIALS", 24))
 SEED = int(os.environ.get("VIBE_TEST_SEED", random.randrange(1 << 32)))
@@ -47,9 +47,11 @@ def settle(crashes):
     """Waits until nothing is under way."""
     try:
         eventually(lambda: not crashes.unsettled(), timeout=40, what="order after the death")
-    except AssertionError:
-        log = (crashes.vibe.home / "machine" / "native" / "logs" / "supervisor.log").read_text()[-4000:]
-        raise AssertionError(f"not in order: {crashes.unsettled()}, {crashes.vibe('ps')}\n{log}") from None
+    except (AssertionError, Failed) as error:
+        logs = crashes.vibe.home / "machine" / "native" / "logs"
+        for log in (crashes.vibe.home / "logs" / "vibed.log", logs / "console.log", logs / "supervisor.log"):
+            print(f"{log.name}:", log.read_text(errors="replace")[-4000:], sep="\n")
+        raise AssertionError(f"not in order: {error}, {crashes.vibe('ps')}") from None
 
 
 class Crashes(Operations):
