@@ -52,7 +52,7 @@ struct Machine::Impl {
   // Recovers without the mutex held meanwhile.
   void BringBack(const absl::Status& cause) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void Watch() ABSL_LOCKS_EXCLUDED(mutex);
-  absl::Status Heartbeat(int& missed) ABSL_LOCKS_EXCLUDED(mutex);
+  absl::Status Heartbeat(uint64_t watched, int& missed) ABSL_LOCKS_EXCLUDED(mutex);
 
   const std::unique_ptr<VirtualMachine> backend;
   const Probe probe;

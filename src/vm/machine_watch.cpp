@@ -93,14 +93,15 @@ void Machine::Impl::BringBack(const absl::Status& cause) {
   FinishBoot(status).IgnoreError();
 }
 
-// Says with an error that the machine has to be brought back.
-absl::Status Machine::Impl::Heartbeat(int& missed) {
+// Says with an error that the machine has to be brought back. Of another boot than the `watched`
+// one nothing is concluded: the machine may be stopped and started meanwhile.
+absl::Status Machine::Impl::Heartbeat(uint64_t watched, int& missed) {
   absl::Status health = probe();
   const PowerState power = backend->state();
   const std::string held = health.ok() || power != PowerState::kOn ? "" : backend->Hindrance();
   {
     absl::MutexLock lock(&mutex);
-    if (Up()) {
+    if (Up() && boots == watched) {
       hindrance = held;
     }
   }
@@ -113,7 +114,7 @@ absl::Status Machine::Impl::Heartbeat(int& missed) {
   }
   if (power == PowerState::kPaused) {
     absl::MutexLock lock(&mutex);
-    if (Up()) {
+    if (Up() && boots == watched) {
       SetState(MachineState::kPaused);
     }
     return absl::OkStatus();
@@ -155,7 +156,7 @@ void Machine::Impl::Watch() {
     }
     const uint64_t watched = boots;
     mutex.Unlock();
-    const absl::Status fault = Heartbeat(missed);
+    const absl::Status fault = Heartbeat(watched, missed);
     mutex.Lock();
     if (fault.ok() || quit || !Up() || boots != watched) {
       continue;  // well, or somebody stopped or booted it meanwhile

@@ -318,9 +318,10 @@ bool Cgroup::Frozen() const {
     return false;
   }
   const fs::path group = PathIn(*freezer);
-  return freezer->version2 ? ReadControl(group / "cgroup.freeze") == "1"
-                           : ReadControl(group / "freezer.state") != "THAWED" &&
-                                 !ReadControl(group / "freezer.state").empty();
+  const std::string state =
+      ReadControl(group / (freezer->version2 ? "cgroup.freeze" : "freezer.state"));
+  // Read once: of a machine that starts just now, it is not there yet and then thawed.
+  return freezer->version2 ? state == "1" : !state.empty() && state != "THAWED";
 }
 
 }  // namespace vibe::vm::native

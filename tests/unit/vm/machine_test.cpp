@@ -6,6 +6,7 @@
 #include <functional>
 #include <thread>
 
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
 #include "scripted_machine.h"
@@ -56,9 +57,9 @@ class MachineTest : public ::testing::Test {
 
   Machine::Options options_;
   ScriptedMachine* backend_;
+  std::unique_ptr<VirtualMachine> owned_;
 
  private:
-  std::unique_ptr<VirtualMachine> owned_;
   std::unique_ptr<Machine> machine_;
 };
 
@@ -242,6 +243,32 @@ TEST_F(MachineTest, AFewMissedHeartbeatsAreNothing) {
   backend_->Answer(true);
   EXPECT_EQ(machine().status().state, MachineState::kReady);
   EXPECT_EQ(machine().status().recoveries, 0);
+}
+
+TEST_F(MachineTest, AHeartbeatThatAStopOutlivedSaysNothingOfTheNextBoot) {
+  options_.heartbeat = absl::Seconds(2);  // the next one comes after the end of this test
+  std::atomic<bool> wait{false};
+  absl::Notification waits, go_on;
+  Machine machine(
+      std::move(owned_),
+      [&]() -> absl::Status {
+        if (!wait.exchange(false)) {
+          return backend_->Health();
+        }
+        waits.Notify();
+        go_on.WaitForNotification();
+        return absl::UnavailableError("no answer");
+      },
+      options_);
+  ASSERT_TRUE(machine.EnsureReady().ok());
+  wait = true;
+  ASSERT_TRUE(waits.WaitForNotificationWithTimeout(kPatience));
+  ASSERT_TRUE(machine.Stop(nullptr).ok());
+  ASSERT_TRUE(machine.EnsureReady().ok());
+  ASSERT_TRUE(backend_->Set(PowerState::kPaused).ok());  // as one is that starts just now
+  go_on.Notify();
+  absl::SleepFor(absl::Milliseconds(200));
+  EXPECT_EQ(machine.status().state, MachineState::kReady);
 }
 
 TEST_F(MachineTest, AMachineThatKeepsDyingStaysDownUntilSomebodyAsks) {
