@@ -224,21 +224,20 @@ absl::Status PortForwarder::Check(const std::string& project_id,
                                   const std::vector<ForwardedPort>& ports) const {
   const absl::MutexLock lock(&impl_->mutex);
   const auto found = impl_->projects.find(project_id);
+  const std::vector<Impl::Held> none;
+  const std::vector<Impl::Held>& own = found == impl_->projects.end() ? none : found->second;
   for (const ForwardedPort& wanted : ports) {
-    const auto is_held = [&](const Impl::Held& held) {
-      return SamePort(held.port, wanted) && held.port.host_port == wanted.host_port;
-    };
-    if (wanted.host_port == 0 ||
-        (found != impl_->projects.end() &&
-         std::any_of(found->second.begin(), found->second.end(), is_held))) {
+    if (wanted.host_port == 0) {
       continue;
     }
-    if (found != impl_->projects.end()) {
-      for (const Impl::Held& held : found->second) {
-        if (held.port.host_port == wanted.host_port && held.port.protocol == wanted.protocol) {
-          return OwnConflict(held.port);
-        }
+    const auto holder = std::find_if(own.begin(), own.end(), [&](const Impl::Held& held) {
+      return held.port.host_port == wanted.host_port && held.port.protocol == wanted.protocol;
+    });
+    if (holder != own.end()) {
+      if (!SamePort(holder->port, wanted)) {
+        return OwnConflict(holder->port);
       }
+      continue;
     }
     PortSockets sockets;
     if (const int error = BindPort(wanted.host_port, wanted.protocol, sockets); error != 0) {

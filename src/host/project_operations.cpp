@@ -10,6 +10,7 @@
 #include "spdlog/spdlog.h"
 
 namespace vibe::host {
+
 // ---- start and stop
 
 absl::Status Projects::ReservePorts(ProjectRecord& record, const v1::Project& live, bool all) {

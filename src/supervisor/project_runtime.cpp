@@ -27,10 +27,12 @@ namespace {
 
 constexpr size_t kLogLinesInErrors = 20;
 
-v1::Progress MakeProgress(v1::Progress::Phase phase, const std::string& service) {
+v1::Progress MakeProgress(v1::Progress::Phase phase, const std::string& service,
+                          const std::string& item = "") {
   v1::Progress progress;
   progress.set_phase(phase);
   progress.set_service(service);
+  progress.set_item(item);
   return progress;
 }
 
@@ -251,9 +253,7 @@ absl::Status ProjectRuntime::RunService(int index, const ProgressSink& progress,
   spdlog::debug("start of {}/{}: process runs after {:.1f} ms", plan_.project_name, service.name,
                 absl::ToDoubleMilliseconds(absl::Now() - begun));
   const auto missing = [&](const std::string& what) {
-    v1::Progress event = MakeProgress(v1::Progress::PHASE_WAIT, service.name);
-    event.set_item(what);
-    progress(event);
+    progress(MakeProgress(v1::Progress::PHASE_WAIT, service.name, what));
   };
   absl::Status ready =
       AwaitReady(plan_.project_name, service, *containers_[index], missing, [&]() -> absl::Status {
@@ -368,10 +368,9 @@ absl::Status ProjectRuntime::StopLocked(absl::Duration timeout, const ProgressSi
     progress(MakeProgress(v1::Progress::PHASE_STOP, name));
     Update(index, [](ServiceState& state) { state.status = v1::STATUS_STOPPING; });
     absl::Status stopped = containers_[index]->Stop(timeout, [&](absl::Duration left) {
-      v1::Progress event = MakeProgress(v1::Progress::PHASE_STOP, name);
-      event.set_item(absl::StrCat("(it does not end when asked to, and is killed in ",
-                                  absl::ToInt64Seconds(left), " s)"));
-      progress(event);
+      progress(MakeProgress(v1::Progress::PHASE_STOP, name,
+                            absl::StrCat("(it does not end when asked to, and is killed in ",
+                                         absl::ToInt64Seconds(left), " s)")));
     });
     stopped.Update(containers_[index]->Remove());
     Update(index, [&](ServiceState& state) {

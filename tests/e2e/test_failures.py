@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from registry import Registry
-from vibe_cli import BIN, IMAGES, Vibe, eventually, get, probe, write_app
+from vibe_cli import IMAGES, Vibe, eventually, get, probe, read_until, write_app
 
 WEB_PORT = [{"container": 8080}]
 
@@ -186,13 +186,8 @@ def test_a_service_that_listens_where_nobody_reaches_it(vibe, tmp_path):
                     "signal.signal(signal.SIGTERM, lambda *_: sys.exit())\n"
                     "listener = socket.create_server(('127.0.0.1', 8080))\n"
                     "while True: signal.pause()"]}], images=("python",))
-    with subprocess.Popen([str(BIN / "vibe"), "open", str(app), "--yes", "--name", "hidden"], env=vibe.environment,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as opening:
-        said = ""
-        while "waiting: port 8080 answers inside the service only: it listens on 127.0.0.1" not in said:
-            line = opening.stdout.readline().decode()
-            assert line, f"it does not say why nobody can reach the service: {said}"
-            said += line
+    with vibe.begin("open", app, "--yes", "--name", "hidden") as opening:
+        read_until(opening, "waiting: port 8080 answers inside the service only: it listens on 127.0.0.1")
         vibe("rm", "hidden", "--yes")
         assert opening.wait(timeout=10) == 1
 
@@ -211,15 +206,10 @@ def test_a_service_that_does_not_get_ready_can_be_looked_into(vibe, tmp_path):
     # The check prints what it finds, as `curl -f` does: it must have somewhere to print to.
     app = write_app(tmp_path / "app", [probe("web", ["serve", "8080"], ports=WEB_PORT, healthcheck={
         "test": ["CMD", "/probe", "read", "/sign"], "interval": "1s", "timeout": "1s", "retries": 30})])
-    with subprocess.Popen([str(BIN / "vibe"), "open", str(app), "--yes", "--name", "shy"], env=vibe.environment,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as opening:
-        said = ""
-        while "waiting: its healthcheck" not in said:
-            line = opening.stdout.readline().decode()
-            assert line, f"it does not say what it waits for: {said}"
-            said += line
+    with vibe.begin("open", app, "--yes", "--name", "shy") as opening:
+        said = read_until(opening, "waiting: its healthcheck")
         vibe("exec", "-s", "web", "shy", "--", "/probe", "write", "/sign", "here")
-        assert opening.wait(timeout=10) == 0, said + opening.stdout.read().decode()
+        assert opening.wait(timeout=10) == 0, said + opening.stdout.read()
     vibe("rm", "shy", "--yes")
 
 

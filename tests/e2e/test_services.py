@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from vibe_cli import BIN, eventually, get, probe, write_app
+from vibe_cli import eventually, get, probe, read_until, write_app
 
 WEB_PORT = [{"container": 8080}]
 
@@ -38,15 +38,10 @@ def test_services_stop_in_reverse_order(vibe, tmp_path):
 
 def test_a_start_that_hangs_says_why_and_stop_ends_it(vibe, tmp_path):
     app = write_app(tmp_path / "app", [probe("web", ["sleep", "1000"], ports=WEB_PORT)])
-    with subprocess.Popen([str(BIN / "vibe"), "open", str(app), "--yes", "--name", "hangs"], env=vibe.environment,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as opening:
+    with vibe.begin("open", app, "--yes", "--name", "hangs") as opening:
         eventually(lambda: vibe.project("hangs") and states(vibe, "hangs").get("web") == "starting",
                    what="the start")
-        said = ""
-        while "web: waiting: port 8080 does not answer" not in said:
-            line = opening.stdout.readline().decode()
-            assert line, f"it does not say what it waits for: {said}"
-            said += line
+        read_until(opening, "web: waiting: port 8080 does not answer")
         started = time.monotonic()
         vibe("stop", "hangs")
         assert time.monotonic() - started < 15
@@ -57,15 +52,14 @@ def test_a_start_that_hangs_says_why_and_stop_ends_it(vibe, tmp_path):
 
 def test_stopping_the_machine_ends_a_start_that_hangs(vibe, tmp_path):
     app = write_app(tmp_path / "app", [probe("web", ["sleep", "1000"], ports=WEB_PORT)])
-    with subprocess.Popen([str(BIN / "vibe"), "open", str(app), "--yes", "--name", "hangs"], env=vibe.environment,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as opening:
+    with vibe.begin("open", app, "--yes", "--name", "hangs") as opening:
         eventually(lambda: vibe.project("hangs") and states(vibe, "hangs").get("web") == "starting",
                    what="the start")
         started = time.monotonic()
         vibe("machine", "restart")
         assert time.monotonic() - started < 15
         assert opening.wait(timeout=10) == 1
-        assert "it was ended by `vibe machine restart`" in opening.stdout.read().decode()
+        assert "it was ended by `vibe machine restart`" in opening.stdout.read()
     assert states(vibe, "hangs") == {"web": "stopped"}
     vibe("rm", "hangs", "--yes")
 

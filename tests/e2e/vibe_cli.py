@@ -71,6 +71,16 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def read_until(process, text):
+    """What a process prints, as far as `text` in it."""
+    said = ""
+    while text not in said:
+        line = process.stdout.readline()
+        assert line, f"it ended without {text!r}: {said}"
+        said += line
+    return said
+
+
 def _words(pid):
     """The command line of a process; one empty word when it has ended."""
     try:
@@ -101,6 +111,11 @@ class Vibe:
     def run(self, *args, timeout=120, stdin=subprocess.DEVNULL):
         return subprocess.run([str(self.programs / "vibe"), *map(str, args)], env=self.environment, stdin=stdin,
                               capture_output=True, text=True, timeout=timeout)
+
+    def begin(self, *args):
+        """The command as a process of its own; what it prints, errors too, is its stdout."""
+        return subprocess.Popen([str(self.programs / "vibe"), *map(str, args)], env=self.environment, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def __call__(self, *args, timeout=120):
         result = self.run(*args, timeout=timeout)

@@ -158,6 +158,19 @@ class DaemonTest : public ::testing::Test {
     EXPECT_TRUE(!lines.empty() && lines.back().contains("result")) << answer.body;
     return lines.empty() ? json() : lines.back()["result"];
   }
+  // As another program does that listens there.
+  static UniqueFd Occupy(uint16_t port) {
+    UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
+    const int on = 1;
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(::listen(fd.get(), 1), 0);
+    return fd;
+  }
   static std::string Knock(uint16_t port) {
     const UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
     sockaddr_in address{};
@@ -356,15 +369,7 @@ TEST_F(DaemonTest, AStopClosesThePortAndAStartOpensTheSameOne) {
 TEST_F(DaemonTest, APortThatIsTakenIsToldAndTheNextStartWorks) {
   const uint16_t port = Open()["services"][0]["ports"][0]["hostPort"];
   Call("POST", "/v1/projects/my-notes/stop");
-  UniqueFd other(::socket(AF_INET, SOCK_STREAM, 0));
-  const int on = 1;
-  ::setsockopt(other.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ASSERT_EQ(::bind(other.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-  ASSERT_EQ(::listen(other.get(), 1), 0);
+  UniqueFd other = Occupy(port);
   const RawAnswer refused = Call("POST", "/v1/projects/my-notes/start");
   EXPECT_EQ(refused.status, 409);
   EXPECT_EQ(refused.Json()["error"]["reason"], "PORT_CONFLICT");
@@ -439,15 +444,7 @@ TEST_F(DaemonTest, ANewVibedFindsWhatRunsAndItsPorts) {
 TEST_F(DaemonTest, APortThatWasTakenMeanwhileIsToldAndOpensWhenItIsFree) {
   const uint16_t port = Open()["services"][0]["ports"][0]["hostPort"];
   daemon_.reset();
-  UniqueFd foreign(::socket(AF_INET, SOCK_STREAM, 0));
-  const int yes = 1;
-  ::setsockopt(foreign.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ASSERT_EQ(::bind(foreign.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-  ASSERT_EQ(::listen(foreign.get(), 1), 0);
+  UniqueFd foreign = Occupy(port);
   StartDaemon();
   std::string told;
   for (int i = 0; i < 500 && told.empty(); ++i) {
